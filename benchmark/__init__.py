@@ -1,0 +1,1 @@
+"""An evaluation harness for universal speech models."""

@@ -1,0 +1,1 @@
+"""Listener-personalised speech emotion recognition in JAX."""

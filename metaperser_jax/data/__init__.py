@@ -1,0 +1,1 @@
+"""Corpora: audio, ratings, splits and episodes."""

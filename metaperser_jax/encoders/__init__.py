@@ -1,0 +1,1 @@
+"""Encoders: waveform to hidden states."""

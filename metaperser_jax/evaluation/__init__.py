@@ -1,0 +1,1 @@
+"""The protocol, its numbers, plots and report."""

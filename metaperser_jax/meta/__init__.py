@@ -1,0 +1,1 @@
+"""Meta-learners over a pytree of parameters; no audio and no Flax in here."""

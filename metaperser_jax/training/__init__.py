@@ -1,0 +1,1 @@
+"""Training steps, optimisers, state and writers."""

@@ -1,0 +1,94 @@
+"""What travels between the rooms: NamedTuples whose fields carry their shapes."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Params = Any  # nested dict of arrays
+Order = Literal["first", "second"]
+SupportMode = Literal["independent", "same", "disjoint"]
+
+
+class Batch(NamedTuple):
+    """Labelled clips of one listener, padded; leading axes (tasks) may be added."""
+
+    inputs: Array  # [samples, layers, width] pooled hidden states
+    targets: Array  # [samples, classes] multi-hot, 0 where not answered
+    mask: Array  # [samples, classes] True = this answer counts; padding is all False
+
+
+class Episode(NamedTuple):
+    """One listener's draw: adapt on the support set, judge on the query set."""
+
+    support: Batch
+    query: Batch
+
+
+class MetaParams(NamedTuple):
+    """What meta-training learns."""
+
+    params: Params  # the shared starting point theta
+    learning_rates: dict[str, Array]  # path of an adapted tensor -> [steps]
+
+
+class AdaptInfo(NamedTuple):
+    """What the inner loop saw."""
+
+    support_losses: Array  # [steps] loss on the support set before each step
+
+
+class MetaInfo(NamedTuple):
+    """What the outer loss saw."""
+
+    query_loss: Array  # [] mean over the tasks
+    support_losses: Array  # [steps] mean over the tasks
+    per_task: Array  # [tasks] query loss of each task
+
+
+class EncoderOutput(NamedTuple):
+    """What an encoder returns."""
+
+    hidden_states: Array  # [batch, layers, frames, width]
+    mask: Array  # [batch, frames] True = a frame of the clip, not of the padding
+
+
+class Ratings(NamedTuple):
+    """Who labelled what: one row for each (clip, listener) pair."""
+
+    clip: np.ndarray  # [ratings] int32, index into Corpus.clips
+    annotator: np.ndarray  # [ratings] int32, index into Corpus.annotators
+    targets: np.ndarray  # [ratings, classes] float32 multi-hot, 0 where not answered
+    mask: np.ndarray  # [ratings, classes] bool, True = this answer counts
+    dimensions: np.ndarray  # [ratings, dimensions] float32, NaN = not rated
+
+
+class Corpus(NamedTuple):
+    """A corpus of clips and of what each listener heard in them."""
+
+    name: str
+    clips: tuple[str, ...]  # clip ids
+    annotators: tuple[str, ...]  # listener ids
+    classes: tuple[str, ...]  # label names, in the order of the targets' columns
+    dimensions: tuple[str, ...]  # names of the dimensional ratings, may be empty
+    speakers: np.ndarray  # [clips] str, '' = unknown
+    sessions: np.ndarray  # [clips] str, '' = unknown
+    ratings: Ratings
+    content_hashes: tuple[str, ...]  # [clips] sha256 of the audio or of the features
+    read_audio: Callable[[int], np.ndarray] | None  # clip index -> [samples] 16 kHz
+    features: np.ndarray | None  # [clips, layers, width] when precomputed
+    ground_truth: np.ndarray | None  # [ratings, classes] P(label | clip, listener)
+    summary: dict[str, Any]  # what the builder found, for the console and the report
+
+
+class Pool(NamedTuple):
+    """Ratings with their inputs: what episodes are drawn from."""
+
+    inputs: np.ndarray  # [rows, layers, width]
+    row: np.ndarray  # [ratings] int32, index into `inputs`
+    clip: np.ndarray  # [ratings] int32
+    annotator: np.ndarray  # [ratings] int32
+    targets: np.ndarray  # [ratings, classes] float32
+    mask: np.ndarray  # [ratings, classes] bool
