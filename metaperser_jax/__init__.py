@@ -1,1 +1,7 @@
-"""Listener-personalised speech emotion recognition in JAX."""
+"""Listener-personalised speech emotion recognition in JAX: the public names."""
+
+from metaperser_jax.meta import maml
+from metaperser_jax.personal import make_batch, meta_adapt
+from metaperser_jax.typing import Batch, Episode, MetaParams
+
+__all__ = ["Batch", "Episode", "MetaParams", "maml", "make_batch", "meta_adapt"]

@@ -16,7 +16,7 @@ class InputError(Exception):
     exit_code = 2
 
 
-class EnvironmentFault(Exception):
+class MachineError(Exception):
     """The machine is at fault (disk, device, network, lock): exit code 3."""
 
     exit_code = 3
@@ -73,7 +73,9 @@ class Problems:
 
     def write(self, path: pathlib.Path) -> None:
         """Writes all rows as JSON lines, a machine-readable copy."""
-        lines = [json.dumps(problem._asdict(), ensure_ascii=False) for problem in self.rows]
+        lines = [
+            json.dumps(problem._asdict(), ensure_ascii=False) for problem in self.rows
+        ]
         path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 

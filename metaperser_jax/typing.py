@@ -8,6 +8,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Params = Any  # nested dict of arrays
+Data = Any  # whatever loss_fn(params, data) reads; in this project a Batch
 Order = Literal["first", "second"]
 SupportMode = Literal["independent", "same", "disjoint"]
 

@@ -1,0 +1,130 @@
+"""The head on a frozen encoder: layer-weighted sum, masked mean, two linear layers.
+
+Mean pooling commutes with the layer-weighted sum, so the head reads hidden states that
+were pooled once; `pool_frames` gives them.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from metaperser_jax.errors import InputError
+from metaperser_jax.typing import Array, Params
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "none": lambda x: x,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+}
+
+
+def pool_frames(
+    hidden_states: Float[Array, "batch layers frames width"],
+    mask: Bool[Array, "batch frames"],
+) -> Float[Array, "batch layers width"]:
+    """Returns the mean over valid frames; a clip without one gives zeros."""
+    kept = mask[:, None, :, None]  # [batch, 1, frames, 1]
+    total = jnp.where(kept, hidden_states, 0.0).sum(2)
+    return total / jnp.maximum(mask.sum(1), 1)[:, None, None].astype(total.dtype)
+
+
+class LayerWeightedSum(nn.Module):
+    """Softmax-weighted sum over the layers of an encoder (SUPERB)."""
+
+    @nn.compact
+    def __call__(self, pooled: Array) -> jax.Array:
+        """[..., layers, width] -> [..., width]."""
+        layers = pooled.shape[-2]
+        weights = self.param("weights", nn.initializers.zeros, (layers,))
+        return jnp.einsum("l,...lw->...w", jax.nn.softmax(weights), pooled)
+
+
+class EmotionHead(nn.Module):
+    """Layer-weighted sum -> Dense(hidden) -> activation -> Dense(classes).
+
+    With `listener_width` > 0 a listener embedding of that width shifts the hidden
+    units; it starts at zero and is what the embedding baseline adapts.
+    """
+
+    num_classes: int
+    hidden: int = 256
+    activation: str = "none"
+    listener_width: int = 0
+
+    def setup(self) -> None:
+        """Names the parts as the paths in the adapted set do."""
+        self.layers = LayerWeightedSum()
+        self.projector = nn.Dense(self.hidden)
+        self.classifier = nn.Dense(self.num_classes)
+        if self.listener_width:
+            self.listener = ListenerShift(self.hidden, self.listener_width)
+
+    def embed(self, pooled: Array) -> jax.Array:
+        """[..., layers, width] pooled states -> [..., hidden] units."""
+        units = self.projector(self.layers(pooled))
+        if self.listener_width:
+            units = self.listener(units)
+        return ACTIVATIONS[self.activation](units)
+
+    def __call__(self, pooled: Array) -> jax.Array:
+        """[..., layers, width] pooled states -> [..., classes] logits."""
+        return self.classifier(self.embed(pooled))
+
+
+class ListenerShift(nn.Module):
+    """Scales and shifts the hidden units by a listener's embedding (FiLM)."""
+
+    hidden: int
+    width: int
+
+    @nn.compact
+    def __call__(self, units: Array) -> jax.Array:
+        """[..., hidden] -> [..., hidden]; the identity while the embedding is zero."""
+        embedding = self.param("embedding", nn.initializers.zeros, (self.width,))
+        init = nn.initializers.lecun_normal()
+        scale = self.param("scale", init, (self.width, self.hidden))
+        shift = self.param("shift", init, (self.width, self.hidden))
+        moved = jnp.einsum("...h,h->...h", units, 1.0 + embedding @ scale)
+        offset = embedding @ shift  # [hidden]
+        return moved + jnp.broadcast_to(offset, moved.shape)
+
+
+def make_head(
+    num_classes: int,
+    hidden: int = 256,
+    activation: str = "none",
+    listener_width: int = 0,
+) -> EmotionHead:
+    """Returns the head module.
+
+    Raises:
+      InputError: the activation is unknown or a size is not positive.
+    """
+    if activation not in ACTIVATIONS:
+        raise InputError(
+            f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}."
+        )
+    if num_classes < 2 or hidden < 1:
+        raise InputError(
+            f"num_classes={num_classes}, hidden={hidden}: expected at least two "
+            "classes and one hidden unit."
+        )
+    return EmotionHead(num_classes, hidden, activation, listener_width)
+
+
+def init_head(head: EmotionHead, key: jax.Array, layers: int, width: int) -> Params:
+    """Returns fresh parameters for inputs [samples, layers, width]."""
+    return head.init(key, jnp.zeros((1, layers, width), jnp.float32))["params"]
+
+
+def apply_head(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:
+    """[samples, layers, width] -> logits [samples, classes]."""
+    return head.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+
+
+def embed_inputs(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:
+    """[samples, layers, width] -> hidden units [samples, hidden]."""
+    return head.apply({"params": params}, inputs, method="embed")  # pyright: ignore[reportReturnType]

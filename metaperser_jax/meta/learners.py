@@ -1,0 +1,328 @@
+"""Learners: MAML and its baselines as NamedTuples of pure functions.
+
+Each constructor returns `MetaLearner(init, adapt, meta_loss)`. A learner knows a loss
+over parameters and a batch; it knows neither audio nor the model. The constructors that
+need more of the model say so in their arguments.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metaperser_jax import trees
+from metaperser_jax.errors import InputError
+from metaperser_jax.meta import inner_loop, learning_rates
+from metaperser_jax.meta.inner_loop import InnerLoop, LossFn
+from metaperser_jax.typing import (
+    AdaptInfo,
+    Array,
+    Batch,
+    Data,
+    Episode,
+    MetaInfo,
+    MetaParams,
+    Order,
+    Params,
+)
+
+PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, classes]
+NO_STEPS = AdaptInfo(np.zeros((0,), np.float32))  # numpy: no device at import
+
+
+class MetaLearner(NamedTuple):
+    """One method: how it starts, how it adapts, and what meta-training minimises.
+
+    init: params -> MetaParams.
+    adapt: (meta_params, support, *, order) -> (params, AdaptInfo).
+    meta_loss: (meta_params, episodes, *, order) -> (loss, MetaInfo); `episodes` has a
+      leading tasks axis.
+    """
+
+    init: Callable[[Params], MetaParams]
+    adapt: Callable[..., tuple[Params, AdaptInfo]]
+    meta_loss: Callable[..., tuple[jax.Array, MetaInfo]]
+
+
+def maml(
+    loss_fn: LossFn,
+    num_steps: int = 5,
+    adapt: str = ".*",
+    init_learning_rate: float = 1e-2,
+    *,
+    rate_bounds: tuple[float, float] | None = None,
+    proximal: float = 0.0,
+    multi_step_weights: tuple[float, ...] | None = None,
+    task_chunk: int | None = None,
+    remat: bool = False,
+) -> MetaLearner:
+    """MAML with per-layer per-step learning rates (Finn et al. 2017; MAML++ 2019).
+
+    ANIL is `adapt='classifier/.*'`; FOMAML is order='first' throughout; MAML with one
+    fixed rate keeps the learning rates out of the outer optimiser; plain fine-tuning
+    is `adapt` from trained parameters; `num_steps=0` is plain training.
+
+    Args:
+      loss_fn: (params, batch) -> [] loss.
+      num_steps: inner steps n.
+      adapt: regular expression over parameter paths, matched in full.
+      init_learning_rate: every rate's start.
+      rate_bounds: (low, high) the rates are clamped to when used.
+      proximal: weight of |phi - theta|^2 / 2 in the inner loss.
+      multi_step_weights: [num_steps] weights of the query loss after each step
+        (MAML++); None takes the loss after the last step.
+      task_chunk: how many tasks are adapted at once; None is all.
+      remat: recompute inner steps in the backward pass, where memory matters.
+
+    Raises:
+      InputError: an argument that cannot be.
+    """
+    _check_maml(num_steps, multi_step_weights, task_chunk)
+    loop = InnerLoop(num_steps, rate_bounds, proximal, remat)
+
+    def init(params: Params) -> MetaParams:
+        rates = learning_rates.init(params, adapt, num_steps, init_learning_rate)
+        return MetaParams(params, rates)
+
+    def adapt_fn(
+        meta_params: MetaParams,
+        support: Data,
+        *,
+        order: Order = "first",
+        num_steps: int | None = None,
+    ) -> tuple[Params, AdaptInfo]:
+        params, info, _ = inner_loop.run(
+            loop, loss_fn, *meta_params, support, order=order, num_steps=num_steps
+        )
+        return params, info
+
+    def task_loss(
+        meta_params: MetaParams, episode: Episode, order: Order
+    ) -> tuple[jax.Array, AdaptInfo]:
+        if multi_step_weights is None:
+            params, info = adapt_fn(meta_params, episode.support, order=order)
+            return loss_fn(params, episode.query), info
+        _, info, losses = inner_loop.run(
+            loop,
+            loss_fn,
+            *meta_params,
+            episode.support,
+            order=order,
+            observe=lambda params: loss_fn(params, episode.query),
+        )
+        return jnp.asarray(multi_step_weights, losses.dtype) @ losses, info
+
+    return MetaLearner(init, adapt_fn, _episodic(task_loss, task_chunk))
+
+
+def _check_maml(num_steps: int, weights: Any, task_chunk: int | None) -> None:
+    if num_steps < 0:
+        raise InputError(f"num_steps={num_steps}: expected 0 or more inner steps.")
+    if weights is not None and len(weights) != num_steps:
+        raise InputError(
+            f"multi_step_weights has {len(weights)} entries: expected one for each of "
+            f"the {num_steps} inner steps."
+        )
+    if task_chunk is not None and task_chunk < 1:
+        raise InputError(f"task_chunk={task_chunk}: expected 1 or more, or None.")
+
+
+def _episodic(
+    task_loss: Callable[[MetaParams, Episode, Order], tuple[jax.Array, AdaptInfo]],
+    task_chunk: int | None = None,
+) -> Callable[..., tuple[jax.Array, MetaInfo]]:
+    """Lifts the loss of one task to the mean over the tasks of a meta-batch."""
+
+    def meta_loss(
+        meta_params: MetaParams, episodes: Episode, *, order: Order = "first"
+    ) -> tuple[jax.Array, MetaInfo]:
+        def one(episode: Episode) -> tuple[jax.Array, AdaptInfo]:
+            return task_loss(meta_params, episode, order)
+
+        per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)  # [tasks]
+        loss = per_task.mean()
+        return loss, MetaInfo(loss, infos.support_losses.mean(0), per_task)
+
+    return meta_loss
+
+
+def _adapts_without_steps(
+    loss_fn: LossFn,
+    init: Callable[[Params], MetaParams],
+    closed_form: Callable[[MetaParams, Batch], Params],
+) -> MetaLearner:
+    """A learner whose adaptation is a formula, and whose outer loss is episodic."""
+
+    def adapt(
+        meta_params: MetaParams, support: Batch, *, order: Order = "first"
+    ) -> tuple[Params, AdaptInfo]:
+        return closed_form(meta_params, support), NO_STEPS
+
+    def task_loss(
+        meta_params: MetaParams, episode: Episode, order: Order
+    ) -> tuple[jax.Array, AdaptInfo]:
+        params, info = adapt(meta_params, episode.support, order=order)
+        return loss_fn(params, episode.query), info
+
+    return MetaLearner(init, adapt, _episodic(task_loss))
+
+
+def _no_rates(params: Params) -> MetaParams:
+    return MetaParams(params, {})
+
+
+def no_adaptation(loss_fn: LossFn) -> MetaLearner:
+    """The shared model as it is; its outer loss is plain pooled training."""
+    return _adapts_without_steps(loss_fn, _no_rates, lambda meta, _: meta.params)
+
+
+def reptile(
+    loss_fn: LossFn,
+    num_steps: int = 5,
+    adapt: str = ".*",
+    init_learning_rate: float = 1e-2,
+    *,
+    task_chunk: int | None = None,
+) -> MetaLearner:
+    """Reptile (Nichol et al. 2018): the meta-gradient is theta - phi.
+
+    It is expressed as the loss |theta - phi|^2 / 2 with phi held fixed; `query_loss`
+    in MetaInfo is the loss on the query set after adaptation, for the log.
+    """
+    learner = maml(loss_fn, num_steps, adapt, init_learning_rate)
+
+    def meta_loss(
+        meta_params: MetaParams, episodes: Episode, *, order: Order = "first"
+    ) -> tuple[jax.Array, MetaInfo]:
+        def one(episode: Episode) -> tuple[jax.Array, jax.Array, AdaptInfo]:
+            phi, info = learner.adapt(meta_params, episode.support, order="first")
+            drift = trees.subtract(meta_params.params, jax.lax.stop_gradient(phi))
+            return 0.5 * trees.squared_norm(drift), loss_fn(phi, episode.query), info
+
+        surrogate, per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)
+        info = MetaInfo(per_task.mean(), infos.support_losses.mean(0), per_task)
+        return surrogate.mean(), info
+
+    return MetaLearner(learner.init, learner.adapt, meta_loss)
+
+
+def base_rate(
+    loss_fn: LossFn,
+    prior: Array,
+    link_fn: Callable[[Array], jax.Array],
+    rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]],
+    *,
+    strength: float = 1.0,
+    classifier: str = "classifier",
+) -> MetaLearner:
+    """The listener's own base rate: what it says whatever it hears.
+
+    The classifier's kernel is zero and its bias the link of the smoothed rates
+    (sum of targets + strength * prior) / (answers + strength).
+
+    Args:
+      loss_fn: (params, batch) -> [] loss.
+      prior: [classes] rates of the training listeners.
+      link_fn: rates [classes] -> logits [classes].
+      rates_fn: batch -> (sum of targets [classes], answers [classes]).
+      strength: how many clips the prior is worth.
+      classifier: path of the layer that holds `kernel` and `bias`.
+    """
+    prior = jnp.asarray(prior)
+
+    def init(params: Params) -> MetaParams:
+        return MetaParams(params, {})
+
+    def closed_form(meta_params: MetaParams, support: Batch) -> Params:
+        total, answers = rates_fn(support)
+        rates = (total + strength * prior) / (answers + strength)
+        kernel = trees.flatten(meta_params.params)[f"{classifier}/kernel"]
+        leaves = {
+            f"{classifier}/kernel": jnp.zeros_like(kernel),
+            f"{classifier}/bias": link_fn(rates),
+        }
+        return trees.replace(meta_params.params, leaves)
+
+    return _adapts_without_steps(loss_fn, init, closed_form)
+
+
+def prior_calibration(
+    loss_fn: LossFn,
+    predict_fn: PredictFn,
+    link_fn: Callable[[Array], jax.Array],
+    rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]],
+    *,
+    strength: float = 4.0,
+    classifier: str = "classifier",
+) -> MetaLearner:
+    """Shifts the shared model's bias by the listener's base rate, nothing else.
+
+    bias += link(smoothed rates) - link(mean prediction on the support clips), where the
+    rates are smoothed towards that mean prediction by `strength` clips. An empty
+    support set changes nothing.
+    """
+
+    def closed_form(meta_params: MetaParams, support: Batch) -> Params:
+        total, answers = rates_fn(support)
+        predicted = predict_fn(meta_params.params, support.inputs)
+        kept = jnp.where(support.mask, predicted, 0.0).sum(0)  # [classes]
+        mean = kept / jnp.maximum(support.mask.sum(0), 1).astype(kept.dtype)
+        mean = jnp.where(answers > 0, mean, 0.5)
+        rates = (total + strength * mean) / (answers + strength)
+        shift = jnp.where(answers > 0, link_fn(rates) - link_fn(mean), 0.0)
+        path = f"{classifier}/bias"
+        bias = trees.flatten(meta_params.params)[path]
+        return trees.replace(meta_params.params, {path: bias + shift})
+
+    return _adapts_without_steps(loss_fn, _no_rates, closed_form)
+
+
+def prototypes(
+    loss_fn: LossFn,
+    embed_fn: PredictFn,
+    *,
+    strength: float = 4.0,
+    classifier: str = "classifier",
+) -> MetaLearner:
+    """Prototypes per class for multi-label data (after Snell et al. 2017).
+
+    A class prototype is the mean embedding of the support clips that carry the label,
+    smoothed towards the shared one: p_c = (sum f + strength w_c/2) / (n_c + strength),
+    w_c the classifier's column. Since -|f - p_c|^2 is linear in f up to a constant, the
+    adapted classifier is kernel 2 p_c and bias b_c + |w_c/2|^2 - |p_c|^2: with no
+    support it is the shared classifier itself.
+    """
+
+    def closed_form(meta_params: MetaParams, support: Batch) -> Params:
+        leaves = trees.flatten(meta_params.params)
+        kernel = leaves[f"{classifier}/kernel"]  # [hidden, classes]
+        bias = leaves[f"{classifier}/bias"]
+        given = jnp.where(support.mask, support.targets, 0.0)  # [samples, classes]
+        total = embed_fn(meta_params.params, support.inputs).T @ given
+        shared = kernel / 2
+        centres = (total + strength * shared) / (given.sum(0) + strength)[None, :]
+        offset = jnp.square(shared).sum(0) - jnp.square(centres).sum(0)
+        adapted = {
+            f"{classifier}/kernel": 2 * centres,
+            f"{classifier}/bias": bias + offset,
+        }
+        return trees.replace(meta_params.params, adapted)
+
+    return _adapts_without_steps(loss_fn, _no_rates, closed_form)
+
+
+def nearest_listener(loss_fn: LossFn) -> MetaLearner:
+    """The known listener whose own model explains the support set best.
+
+    `init` takes the bank: parameters with a leading listeners axis. An empty support
+    set ties all losses and takes the first, so the bank should start with the shared
+    model.
+    """
+
+    def closed_form(meta_params: MetaParams, support: Batch) -> Params:
+        losses = jax.vmap(lambda params: loss_fn(params, support))(meta_params.params)
+        return trees.take(meta_params.params, jnp.argmin(losses))
+
+    return _adapts_without_steps(loss_fn, _no_rates, closed_form)
