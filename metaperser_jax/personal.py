@@ -27,8 +27,8 @@ def make_batch(inputs: Array, targets: Array, size: int | None = None) -> Batch:
     size = count if size is None else size
     if len(targets) != count or count > size:
         raise InputError(
-            f"{count} inputs and {len(targets)} targets for a batch of {size}: expected "
-            "as many inputs as targets, and at most the batch size."
+            f"{count} inputs and {len(targets)} targets for a batch of {size}: "
+            "expected as many inputs as targets, and at most the batch size."
         )
     padding = size - count
     answered = ~np.isnan(targets)

@@ -32,7 +32,8 @@ class MetaParams(NamedTuple):
     """What meta-training learns."""
 
     params: Params  # the shared starting point theta
-    learning_rates: dict[str, Array]  # path of an adapted tensor -> [steps]
+    learning_rates: dict[str, Array]  # path of an adapted tensor -> [steps];
+    #   closed forms keep {'strength': [1]} here, what the shared model is worth
 
 
 class AdaptInfo(NamedTuple):

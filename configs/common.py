@@ -1,0 +1,110 @@
+"""Shared defaults. A section left out keeps the library's defaults."""
+
+import ml_collections
+
+METHODS = (
+    "full",
+    "minus_csmt",
+    "minus_da",
+    "minus_lslr",
+    "maml",
+    "fomaml",
+    "anil",
+    "reptile",
+    "prototypes",
+    "listener_embedding",
+    "no_adaptation",
+    "base_rate",
+    "prior_calibration",
+    "fine_tune",
+    "scratch",
+    "nearest_listener",
+    "oracle",
+    "wrong_listener",
+    "ground_truth",
+)
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """Returns every key with its default, so that each can be set by a flag."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.strict = False  # warnings and skipped rows become errors
+    config.tensorboard = True
+    config.corpus = "synthetic"
+    config.data = ml_collections.ConfigDict()
+
+    config.features = ml_collections.ConfigDict()
+    config.features.inputs = "audio"  # audio | precomputed | other_raters
+    config.features.encoder = "logmel"
+    config.features.cache_dir = ""  # '' = the folder `cache` beside the workdir
+    config.features.batch_size = 16
+    config.features.standardise = True
+
+    config.split = ml_collections.ConfigDict()
+    config.split.num_test_listeners = 1  # per fold
+    config.split.num_dev_listeners = 1  # 0: training listeners, held-out clips
+    config.split.num_folds = 0  # 0: each listener is tested once
+    config.split.group_by = "clip"  # session | speaker | clip
+    config.split.unseen_fraction = 0.25
+    config.split.dev_fraction = 0.15
+    config.split.seed = 0
+
+    config.head = ml_collections.ConfigDict()
+    config.head.hidden = 256
+    config.head.activation = "none"
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.family = "softmax"  # softmax | sigmoid
+    config.loss.class_balanced = True
+    config.loss.smoothing = 0.05
+
+    config.pretrain = ml_collections.ConfigDict()
+    config.pretrain.epochs = 20
+    config.pretrain.batch_size = 64
+    config.pretrain.learning_rate = 1e-3
+    config.pretrain.weight_decay = 1e-4
+
+    config.meta = ml_collections.ConfigDict()
+    config.meta.num_steps = 5
+    config.meta.adapt = ".*"
+    config.meta.init_learning_rate = 1e-2
+    config.meta.rate_bounds = ()  # () or (low, high)
+    config.meta.proximal = 0.0
+    config.meta.multi_step_weights = ()
+    config.meta.task_chunk = 0  # 0: all tasks at once
+    config.meta.remat = False
+    config.meta.duration = "25 epochs"
+    config.meta.num_tasks = 4
+    config.meta.num_support = (32, 32)  # (fewest, most)
+    config.meta.num_query = 32
+    config.meta.mode = "independent"  # independent | same | disjoint
+    config.meta.second_order_from = 0.5
+    config.meta.learning_rate = 1e-4
+    config.meta.rate_learning_rate = 1e-3
+    config.meta.weight_decay = 1e-4
+    config.meta.clip_norm = 1.0
+    config.meta.cosine = False
+    config.meta.evaluations = 10
+    config.meta.max_skipped = 20
+
+    config.evaluation = ml_collections.ConfigDict()
+    config.evaluation.num_support = (4, 8, 16, 32)
+    config.evaluation.headline_support = 16
+    config.evaluation.num_draws = 20
+    config.evaluation.min_query = 8
+    config.evaluation.max_query = 0  # 0: all
+    config.evaluation.scenarios = ("seen", "unseen")
+    config.evaluation.methods = METHODS
+    config.evaluation.headline_metrics = (
+        "macro_f1",
+        "micro_f1",
+        "exact_match",
+        "nll",
+        "uar",
+        "ece",
+        "brier",
+    )
+    config.evaluation.num_resamples = 1000
+    config.evaluation.max_bank = 256
+    return config

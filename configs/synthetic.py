@@ -1,0 +1,32 @@
+"""The embedded default: simulated listeners on speech-like audio.
+
+Command: python run.py   (or: make demo)
+"""
+
+from configs.common import base_config
+
+
+def get_config():
+    config = base_config()
+    config.corpus = "synthetic"
+    config.data.seed = 0
+    config.data.num_clips = 480
+    config.data.num_speakers = 12
+    config.data.num_listeners = 72
+    config.data.clips_per_listener = 160
+    config.data.shuffle_listeners = False  # True: the negative control
+
+    config.split.group_by = "session"
+    config.split.unseen_fraction = 0.33
+    config.split.num_test_listeners = 16
+    config.split.num_dev_listeners = 12
+    config.split.num_folds = 1
+
+    config.meta.num_tasks = 8
+    config.meta.duration = "60 epochs"
+    config.meta.init_learning_rate = 0.05
+    config.meta.learning_rate = 3e-4
+    config.meta.rate_learning_rate = 3e-3
+    config.meta.num_support = (4, 32)
+    config.evaluation.num_resamples = 500
+    return config

@@ -1,0 +1,254 @@
+"""A run from the command line: workdir, lock, modes, problems and exit codes."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import pathlib
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from metaperser_jax import check, settings
+from metaperser_jax.errors import InputError, MachineError, Problems
+from metaperser_jax.evaluate import evaluate
+from metaperser_jax.evaluation import report, tables
+from metaperser_jax.experiment import Experiment, open_experiment, settings_hash
+from metaperser_jax.results import write_json, write_results
+from metaperser_jax.settings import Settings
+from metaperser_jax.train import train
+
+log = logging.getLogger("metaperser_jax")
+
+
+def run(
+    config: Any,
+    *,
+    mode: str,
+    workdir: str,
+    force: bool = False,
+    require_accelerator: bool = False,
+    unknown: list[str] | None = None,
+    command: str = "",
+) -> int:
+    """Runs one mode and returns the exit code.
+
+    Args:
+      config: a ConfigDict.
+      mode: 'all', 'train', 'evaluate', 'features' or 'check'.
+      workdir: where results go; a run that was stopped resumes there.
+      force: go on although the workdir was begun with another config.
+      require_accelerator: fail where there is no GPU or TPU.
+      unknown: arguments that are no flags.
+      command: what was typed, for the record.
+
+    Returns:
+      0, 2 for faults of the input, 3 for faults of the machine, 1 for our own.
+    """
+    _log_plainly()
+    folder = pathlib.Path(workdir)
+    try:
+        if unknown:
+            raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
+        chosen = settings.from_config(config)
+        with _stoppable(), _working_in(folder):
+            _dispatch(chosen, config, mode, folder, force, require_accelerator, command)
+    except (InputError, MachineError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(
+            f"stopped; the same command goes on where it was ({folder})",
+            file=sys.stderr,
+        )
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error: this is a bug of ours; please report the lines above",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _log_plainly() -> None:
+    """Our own lines without prefixes; of the libraries only errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    for name in ("absl", "jax", "orbax"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _dispatch(
+    chosen: Settings,
+    config: Any,
+    mode: str,
+    folder: pathlib.Path,
+    force: bool,
+    require_accelerator: bool,
+    command: str,
+) -> None:
+    log.info(_device_line(require_accelerator))
+    plain = flatten(config.to_dict() if hasattr(config, "to_dict") else config)
+    problems = Problems(strict=chosen.strict)
+    if mode == "check":
+        print(check.page(chosen, folder, problems))
+        return
+    refuse_other_config(chosen, plain, folder, force)
+    begun = time.monotonic()
+    try:
+        experiment = open_experiment(chosen, folder, problems)
+        _say_corpus(experiment)
+        if mode in ("all", "train"):
+            train(experiment)
+        if mode in ("all", "evaluate"):
+            _evaluate_and_report(experiment, plain, command)
+    finally:
+        problems.write(folder / "problems.jsonl")
+    if problems.rows:
+        log.info("skipped or doubtful (%s):", folder / "problems.jsonl")
+        log.info(problems.summary())
+    log.info("done in %.0f s", time.monotonic() - begun)
+
+
+def _evaluate_and_report(
+    experiment: Experiment, config: dict[str, Any], command: str
+) -> None:
+    chosen = experiment.settings.evaluation
+    predictions = evaluate(experiment)
+    data = write_results(experiment, predictions, config, command)
+    for scenario in predictions:
+        print(
+            tables.console_table(
+                data.records,
+                scenario,
+                chosen.headline_support,
+                chosen.headline_metrics,
+            )
+        )
+        print()
+    print(
+        tables.comparison_table(data.comparisons, num_support=chosen.headline_support)
+    )
+    path = report.write_report(data, experiment.workdir / "report")
+    for scratch in experiment.workdir.glob("fold_*/predictions_*.npz"):
+        scratch.unlink()
+    print(f"\nreport: {path}\nresults: {experiment.workdir / 'results.json'}")
+
+
+def _say_corpus(experiment: Experiment) -> None:
+    summary = experiment.summary
+    shown = [k for k in ("clips", "listeners", "ratings", "hours") if k in summary]
+    found = ", ".join(f"{summary[k]} {k}" for k in shown)
+    log.info("corpus %s: %s", experiment.corpus.name, found)
+
+
+def _device_line(require_accelerator: bool) -> str:
+    """Returns what the run computes on.
+
+    Raises:
+      MachineError: an accelerator is required and there is none.
+    """
+    devices = jax.devices()
+    kind = devices[0].platform
+    if require_accelerator and kind == "cpu":
+        raise MachineError(
+            "--require_accelerator, but JAX sees only the CPU: install jax[cuda] or "
+            "jax[tpu], or leave the flag out."
+        )
+    return (
+        f"jax {jax.__version__} on {len(devices)} x {devices[0].device_kind} ({kind})"
+    )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {'meta.num_steps': 5, ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def refuse_other_config(
+    chosen: Settings, plain: dict[str, Any], folder: pathlib.Path, force: bool
+) -> None:
+    """Writes config.json, or compares with the one there.
+
+    Raises:
+      InputError: training in this workdir was begun with other settings.
+    """
+    path = folder / "config.json"
+    new = {"training_hash": settings_hash(chosen), "config": plain}
+    if path.exists() and not force:
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: cannot be read ({error}): remove it.") from error
+        if old["training_hash"] != new["training_hash"]:
+            keys = sorted(set(old["config"]) | set(plain))
+            changed = [k for k in keys if old["config"].get(k) != plain.get(k)]
+            raise InputError(
+                f"{folder} was begun with other settings ({', '.join(changed[:5])}). "
+                "Choose another --workdir, or --force to go on in this one."
+            )
+    write_json(path, new)
+
+
+@contextlib.contextmanager
+def _working_in(folder: pathlib.Path) -> Iterator[None]:
+    """Makes the workdir and locks it.
+
+    Raises:
+      MachineError: it cannot be made, or another process works there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot work there ({error}).") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MachineError(
+                f"{folder}: another process works there (process {_owner(file)}): "
+                "wait for it, stop it, or choose another --workdir."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _owner(file: Any) -> str:
+    file.seek(0)
+    return file.read().strip() or "unknown"
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM stop the run once, and at once the second time."""
+
+    def stop(number: int, frame: Any) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: os._exit(130))
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

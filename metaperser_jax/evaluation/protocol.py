@@ -1,0 +1,213 @@
+"""The protocol's numbers: from predictions to records, comparisons and summaries."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmark.metrics import base, bootstrap, calibration, classification, paired
+
+REFERENCE = "no_adaptation"
+
+
+class Predictions(NamedTuple):
+    """What the query sets of one scenario hold, the same for all methods and K."""
+
+    annotators: np.ndarray  # [listeners] int, index into the corpus
+    clip: np.ndarray  # [listeners, draws, query] int, -1 padding
+    targets: np.ndarray  # [listeners, draws, query, classes]
+    mask: np.ndarray  # [listeners, draws, query, classes] bool
+    probs: dict[tuple[str, int], np.ndarray]  # (method, K) -> [..., query, classes]
+
+
+class Scores(NamedTuple):
+    """One method at one K."""
+
+    estimate: dict[str, float]  # metric -> mean over draws, then listeners
+    values: dict[str, np.ndarray]  # metric -> [listeners]
+    replicates: dict[str, np.ndarray]  # metric -> [resamples]
+
+
+def concatenate(parts: list[Predictions]) -> Predictions:
+    """Joins the folds along the listeners; query sets are padded to the longest."""
+    longest = max(part.clip.shape[2] for part in parts)
+
+    def join(arrays: list[np.ndarray], fill: Any) -> np.ndarray:
+        return np.concatenate(
+            [
+                np.pad(
+                    a,
+                    [(0, 0), (0, 0), (0, longest - a.shape[2])]
+                    + [(0, 0)] * (a.ndim - 3),
+                    constant_values=fill,
+                )
+                for a in arrays
+            ]
+        )
+
+    return Predictions(
+        np.concatenate([part.annotators for part in parts]),
+        join([part.clip for part in parts], -1),
+        join([part.targets for part in parts], 0),
+        join([part.mask for part in parts], False),
+        {key: join([part.probs[key] for part in parts], 0.5) for key in parts[0].probs},
+    )
+
+
+def score_all(
+    predictions: Predictions, family: str, num_resamples: int, seed: int
+) -> dict[tuple[str, int], Scores]:
+    """Returns the scores of each (method, K), bootstrapped with the same weights."""
+    metric = base.collection(classification.standard_metrics(family))
+    known = predictions.clip >= 0
+    clips, dense = np.unique(predictions.clip[known], return_inverse=True)
+    clip_ids = np.full(predictions.clip.shape, -1, np.int32)
+    clip_ids[known] = dense
+    key = jax.random.key(seed)
+    update = jax.jit(metric.update)
+    scores = {}
+    for name, probs in predictions.probs.items():
+        state = update(probs, predictions.targets, predictions.mask)
+        result = bootstrap.bootstrap(
+            metric, state, clip_ids, len(clips), key, num_resamples
+        )
+        result = jax.tree.map(np.asarray, result)
+        estimate = {m: float(v) for m, v in result.estimate.items()}
+        scores[name] = Scores(estimate, result.values, result.replicates)
+    return scores
+
+
+def records(
+    scores: dict[tuple[str, int], Scores], corpus: str, scenario: str, num_draws: int
+) -> Iterator[dict[str, Any]]:
+    """Yields one record for each (method, K, metric)."""
+    for (method, num_support), score in scores.items():
+        for metric, mean in score.estimate.items():
+            low, high = bootstrap.interval(
+                jnp.asarray(score.replicates[metric]), estimate=jnp.asarray(mean)
+            )
+            yield {
+                "corpus": corpus,
+                "scenario": scenario,
+                "num_support": num_support,
+                "method": method,
+                "metric": metric,
+                "mean": _number(mean),
+                "low": _number(low),
+                "high": _number(high),
+                "num_listeners": int(np.isfinite(score.values[metric]).sum()),
+                "num_draws": num_draws,
+            }
+
+
+def comparisons(
+    scores: dict[tuple[str, int], Scores], scenario: str
+) -> list[dict[str, Any]]:
+    """Returns paired differences: full against each method, each against unadapted.
+
+    The p-values are the bootstrap's, over listeners and clips; Holm's correction is
+    over the methods compared in one (scenario, K, metric, side).
+    """
+    rows = []
+    for num_support in sorted({k for _, k in scores}):
+        at_k = {m: s for (m, k), s in scores.items() if k == num_support}
+        against = [("full", other) for other in at_k if other != "full"]
+        versus = [(m, REFERENCE) for m in at_k if m not in ("full", REFERENCE)]
+        for pairs in (against, versus):
+            known = [(a, b) for a, b in pairs if a in at_k and b in at_k]
+            for metric in next(iter(at_k.values())).estimate if known else ():
+                rows += _family(at_k, known, scenario, num_support, metric)
+    return rows
+
+
+def _family(
+    at_k: dict[str, Scores],
+    pairs: list[tuple[str, str]],
+    scenario: str,
+    num_support: int,
+    metric: str,
+) -> Iterator[dict[str, Any]]:
+    better = base.higher_is_better(metric)
+    found = []
+    for a, b in pairs:
+        found.append(
+            paired.paired_difference(
+                at_k[a].values[metric],
+                at_k[b].values[metric],
+                at_k[a].replicates[metric],
+                at_k[b].replicates[metric],
+                higher_is_better=better,
+            )
+        )
+    corrected = paired.holm(jnp.stack([d.p_bootstrap for d in found]))
+    for (a, b), difference, p_holm in zip(pairs, found, corrected, strict=True):
+        yield {
+            "scenario": scenario,
+            "num_support": num_support,
+            "method": a,
+            "reference": b,
+            "metric": metric,
+            "difference": _number(difference.mean),
+            "low": _number(difference.low),
+            "high": _number(difference.high),
+            "p_value": _number(difference.p_bootstrap),
+            "p_permutation": _number(difference.p_permutation),
+            "p_holm": _number(p_holm),
+            "share_worse": _number(difference.share_worse),
+            "num_listeners": int(difference.num_listeners),
+        }
+
+
+def per_listener(
+    scores: dict[tuple[str, int], Scores], scenario: str, names: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields each listener's value of each (method, K, metric)."""
+    for (method, num_support), score in scores.items():
+        for metric, values in score.values.items():
+            for annotator, value in zip(names, values, strict=True):
+                yield {
+                    "scenario": scenario,
+                    "num_support": num_support,
+                    "method": method,
+                    "metric": metric,
+                    "annotator": annotator,
+                    "value": _number(value),
+                }
+
+
+def reliability(
+    predictions: Predictions, method: str, num_support: int
+) -> dict[str, list[float]]:
+    """Returns the bins of a reliability diagram over all (clip, class) cells."""
+    bins = calibration.reliability_bins(*_flat(predictions, method, num_support))
+    return {
+        "confidence": _numbers(bins.confidence),
+        "frequency": _numbers(bins.frequency),
+        "count": _numbers(bins.count),
+    }
+
+
+def cooccurrence(
+    predictions: Predictions, method: str, num_support: int, family: str
+) -> list[list[float | None]]:
+    """Returns [classes][classes]: given a true label (row), how often each is said."""
+    metric = classification.co_occurrence(classification.DecisionRule(family))
+    matrix = base.evaluate(metric, *_flat(predictions, method, num_support))
+    return [_numbers(row) for row in np.asarray(matrix)]
+
+
+def _flat(predictions: Predictions, method: str, num_support: int):
+    probs = predictions.probs[method, num_support]
+    arrays = (probs, predictions.targets, predictions.mask)
+    return tuple(jnp.asarray(a.reshape(-1, a.shape[-1])) for a in arrays)
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [_number(v) for v in np.asarray(values)]

@@ -1,0 +1,259 @@
+"""From settings to corpus, features and folds: what training and evaluation share."""
+
+import functools
+import hashlib
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metaperser_jax import features, methods
+from metaperser_jax.data import corpora, episodes, ratings, splits
+from metaperser_jax.data.manifest import ManifestSpec, load_manifest
+from metaperser_jax.data.splits import Fold
+from metaperser_jax.data.synthetic import SyntheticSpec, load_synthetic
+from metaperser_jax.encoders.pretrained import load_encoder
+from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.features import Scaler
+from metaperser_jax.settings import Settings
+from metaperser_jax.typing import Batch, Corpus, Params, Pool
+
+log = logging.getLogger(__name__)
+
+
+class Experiment(NamedTuple):
+    """A corpus with its inputs, and how it is divided."""
+
+    settings: Settings
+    workdir: pathlib.Path
+    corpus: Corpus
+    summary: dict[str, Any]  # of the corpus
+    values: np.ndarray | None  # [clips, layers, width]; None: made from the votes
+    valid: np.ndarray  # [clips] bool, False = unreadable
+    folds: list[Fold]
+    hashes: dict[str, str]  # what the results depend on
+    problems: Problems
+
+
+class FoldData(NamedTuple):
+    """The pools of one fold; they share their inputs."""
+
+    fold: Fold
+    train: Pool
+    dev: Pool
+    test: Pool  # held-out listeners; where it is one alone, training listeners too,
+    #   as donors of the wrong-listener control
+    scenario: dict[str, np.ndarray]  # name -> [test ratings] bool
+    test_ratings: np.ndarray  # [test ratings] index into the corpus' ratings
+    scaler: Scaler
+    spec: methods.ModelSpec
+    prior: tuple[float, ...]  # [classes] rates of the training listeners
+
+
+def open_experiment(
+    settings: Settings, workdir: pathlib.Path, problems: Problems
+) -> Experiment:
+    """Loads the corpus and its features and divides it.
+
+    Raises:
+      InputError: nothing usable is left; every reason is in `problems`.
+    """
+    cache = cache_dir(settings, workdir)
+    corpus = load_corpus(settings, cache, problems)
+    corpus = corpora.validate_corpus(corpus, problems)
+    values, valid, fingerprint = load_features(settings, corpus, cache, problems)
+    folds = splits.make_folds(corpus, settings.split)
+    hashes = {"corpus": corpora.corpus_hash(corpus), "inputs": fingerprint}
+    return Experiment(
+        settings, workdir, corpus, corpora.summarise(corpus), values, valid, folds,
+        hashes, problems,
+    )  # fmt: skip
+
+
+def cache_dir(settings: Settings, workdir: pathlib.Path) -> pathlib.Path:
+    """Returns the folder for corpora and features, shared by runs side by side."""
+    chosen = settings.features.cache_dir
+    return pathlib.Path(chosen) if chosen else workdir.parent / "cache"
+
+
+def load_corpus(settings: Settings, cache: pathlib.Path, problems: Problems) -> Corpus:
+    """Returns the configured corpus."""
+    if isinstance(settings.data, SyntheticSpec):
+        return load_synthetic(settings.data, cache / "corpora")
+    assert isinstance(settings.data, ManifestSpec)
+    return load_manifest(settings.data, problems)
+
+
+def load_features(
+    settings: Settings, corpus: Corpus, cache: pathlib.Path, problems: Problems
+) -> tuple[np.ndarray | None, np.ndarray, str]:
+    """Returns inputs [clips, layers, width], which are valid, and their fingerprint."""
+    wanted = settings.features
+    everything = np.ones(len(corpus.clips), bool)
+    if wanted.inputs == "other_raters":
+        return None, everything, "other_raters"
+    if wanted.inputs == "precomputed":
+        if corpus.features is None:
+            raise InputError(
+                f"{corpus.name}: features.inputs='precomputed' but the corpus brings "
+                "none: name the table with data.features, or use 'audio'."
+            )
+        digest = hashlib.sha256(np.ascontiguousarray(corpus.features)).hexdigest()
+        return corpus.features, everything, digest
+    encoder, params = load_encoder(wanted.encoder)
+    found = features.extract(
+        corpus,
+        encoder,
+        params,
+        cache / "features",
+        problems,
+        batch_size=wanted.batch_size,
+    )
+    log.info(
+        "features: %d clips, %d from the cache", len(corpus.clips), found.num_cached
+    )
+    return found.values, found.valid, encoder.fingerprint
+
+
+def fold_inputs(
+    experiment: Experiment, fold: Fold
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns inputs [rows, layers, width], row [ratings] and valid [ratings]."""
+    corpus = experiment.corpus
+    if experiment.values is not None:
+        clip = corpus.ratings.clip
+        return experiment.values, clip, experiment.valid[clip]
+    inputs, valid = ratings.other_raters_inputs(corpus.ratings, fold.test_listeners)
+    return inputs, np.arange(len(valid)), valid
+
+
+def prepare_fold(experiment: Experiment, fold: Fold) -> FoldData:
+    """Returns a fold's pools, standardised on its training ratings alone."""
+    corpus, settings = experiment.corpus, experiment.settings
+    inputs, row, valid = fold_inputs(experiment, fold)
+    usable = valid & has_answer(corpus, settings.loss.family)
+
+    def rated(listeners: np.ndarray, clips: np.ndarray) -> np.ndarray:
+        return splits.rated_by(corpus, listeners, clips) & usable
+
+    train = rated(fold.train_listeners, fold.train_clips)
+    if not train.any():
+        raise InputError(f"{corpus.name}: fold {fold.index} has no training ratings.")
+    scaler = features.fit_scaler(inputs[np.unique(row[train])])
+    if settings.features.standardise:
+        inputs = features.standardise(scaler, inputs)
+    everywhere = np.ones(len(corpus.clips), bool)
+    alone = len(fold.test_listeners) < 2
+    donors = fold.train_listeners if alone else fold.test_listeners
+    test = rated(np.union1d(fold.test_listeners, donors), everywhere)
+    clips = {
+        "seen": splits.seen_clips(fold, corpus),
+        "unseen": fold.unseen_clips,
+    }
+    targets, mask = corpus.ratings.targets[train], corpus.ratings.mask[train]
+    counts = (targets * mask).sum(0)
+    spec = methods.model_spec(settings, *inputs.shape[1:], len(corpus.classes), counts)
+    return FoldData(
+        fold,
+        splits.make_pool(corpus, inputs, row, train),
+        splits.make_pool(
+            corpus, inputs, row, rated(fold.dev_listeners, fold.dev_clips)
+        ),
+        splits.make_pool(corpus, inputs, row, test),
+        {name: chosen[corpus.ratings.clip[test]] for name, chosen in clips.items()},
+        np.flatnonzero(test),
+        scaler,
+        spec,
+        label_rates(targets, mask, settings.loss.family),
+    )
+
+
+def has_answer(corpus: Corpus, family: str) -> np.ndarray:
+    """Returns [ratings] bool: a label (softmax) or any answer (sigmoid) is there."""
+    given = corpus.ratings.mask
+    if family == "softmax":
+        given = given & (corpus.ratings.targets > 0)
+    return given.any(-1)
+
+
+def label_rates(
+    targets: np.ndarray, mask: np.ndarray, family: str
+) -> tuple[float, ...]:
+    """Returns [classes] rates of all labels, smoothed by one clip."""
+    kept = np.where(mask, targets, 0.0)
+    classes = kept.shape[1]
+    if family == "softmax":
+        y = kept / np.maximum(kept.sum(1, keepdims=True), 1e-9)
+        rates = (y.sum(0) + 1 / classes) / (len(y) + 1)
+    else:
+        rates = (kept.sum(0) + 0.5) / (mask.sum(0) + 1)
+    return tuple(float(rate) for rate in rates)
+
+
+def plan_dev(
+    data: FoldData, settings: Settings, num_support: int, num_draws: int, seed: int
+) -> episodes.EvaluationPlan:
+    """Returns the draws on development listeners that choices are made on."""
+    annotators = np.unique(data.dev.annotator)
+    plan = episodes.plan_evaluation(
+        data.dev,
+        annotators,
+        num_support,
+        num_draws,
+        settings.evaluation.min_query,
+        seed,
+    )
+    if not len(plan.annotators):
+        raise InputError(
+            f"fold {data.fold.index}: no development listener has more than "
+            f"{settings.evaluation.min_query} rated clips: lower "
+            "evaluation.min_query, or set split.num_dev_listeners=0."
+        )
+    return plan
+
+
+@functools.lru_cache(maxsize=64)
+def selection_loss(spec: methods.ModelSpec) -> Callable[[Params, Batch], jax.Array]:
+    """Returns what choices are made on: the plain NLL, no weights, no smoothing."""
+    plain = spec._replace(class_weights=None, smoothing=0.0)
+    return methods.make_model(plain).loss_fn
+
+
+def flat_pairs(
+    plan: episodes.EvaluationPlan, num_support: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns support [pairs, K] and query [pairs, query] of all (listener, draw)s."""
+    support = plan.support[..., :num_support]
+    return (
+        jnp.asarray(support.reshape(-1, support.shape[-1]), jnp.int32),
+        jnp.asarray(plan.query.reshape(-1, plan.query.shape[-1]), jnp.int32),
+    )
+
+
+def stage_folder(workdir: pathlib.Path, fold: int, stage: str) -> pathlib.Path:
+    """Returns the folder of one stage ('pretrain' or a method) of one fold."""
+    return workdir / f"fold_{fold:02d}" / stage
+
+
+def trained_methods(settings: Settings) -> Iterator[str]:
+    """Yields the methods that need meta-training, 'full' wherever one builds on it."""
+    wanted = set(settings.evaluation.methods)
+    if wanted & {m for m, start in methods.DERIVED.items() if start == "full"}:
+        wanted.add("full")
+    yield from (method for method in methods.RECIPES if method in wanted)
+
+
+def settings_hash(settings: Settings) -> str:
+    """Returns a hash of all that training depends on, evaluation aside."""
+    parts = {
+        name: value
+        for name, value in settings._asdict().items()
+        if name not in ("evaluation", "strict", "tensorboard")
+    }
+    text = json.dumps(jax.tree.map(str, parts), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,246 @@
+"""The methods that are compared: which learner, trained how, tuned over what."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metaperser_jax import heads, losses
+from metaperser_jax.losses import Family
+from metaperser_jax.meta import learners
+from metaperser_jax.meta.learners import STRENGTH, MetaLearner
+from metaperser_jax.settings import MetaSettings, Settings
+from metaperser_jax.typing import Array, Batch, MetaParams, Params, SupportMode
+
+LISTENER_WIDTH = 16  # of the embedding baseline
+FINE_TUNE_STEPS = 20
+FINE_TUNE_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATE_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # 0: does not adapt
+STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 1e6)
+
+
+class Model(NamedTuple):
+    """A head as pure functions of its parameters."""
+
+    init_fn: Callable[[jax.Array], Params]  # key -> fresh parameters
+    loss_fn: Callable[[Params, Batch], jax.Array]
+    predict_fn: Callable[[Params, Array], jax.Array]  # -> [samples, classes]
+    embed_fn: Callable[[Params, Array], jax.Array]  # -> [samples, hidden]
+    link_fn: Callable[[Array], jax.Array]  # rates -> logits
+    rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]]
+
+
+class ModelSpec(NamedTuple):
+    """What fixes a model; hashable, so that folds share compiled functions."""
+
+    layers: int
+    width: int
+    num_classes: int
+    hidden: int
+    activation: str
+    family: Family
+    smoothing: float
+    class_weights: tuple[float, ...] | None
+    listener_width: int = 0
+
+
+class Recipe(NamedTuple):
+    """How a method is trained; None = as configured for the full method."""
+
+    learner: str
+    mode: SupportMode | None = None
+    second_order_from: float | None = None
+    learn_rates: bool = True
+
+
+RECIPES: dict[str, Recipe] = {
+    "full": Recipe("maml"),
+    "minus_csmt": Recipe("maml", mode="disjoint"),
+    "minus_da": Recipe("maml", second_order_from=0.0),
+    "minus_lslr": Recipe("maml", learn_rates=False),
+    "maml": Recipe("maml", "disjoint", 0.0, learn_rates=False),
+    "fomaml": Recipe("maml", "disjoint", 1.0, learn_rates=False),
+    "anil": Recipe("anil"),
+    "reptile": Recipe("reptile", second_order_from=1.0, learn_rates=False),
+    "prototypes": Recipe("prototypes", second_order_from=1.0),
+    "listener_embedding": Recipe("listener_embedding"),
+}
+# Methods without meta-training of their own: what they start from.
+DERIVED = {
+    "no_adaptation": "pretrain",
+    "base_rate": "pretrain",
+    "prior_calibration": "pretrain",
+    "fine_tune": "pretrain",
+    "scratch": "random",
+    "nearest_listener": "pretrain",
+    "oracle": "full",
+    "wrong_listener": "full",
+}
+
+
+@functools.lru_cache(maxsize=64)
+def make_model(spec: ModelSpec) -> Model:
+    """Returns the head of a specification; the same object for the same one."""
+    head = heads.make_head(
+        spec.num_classes, spec.hidden, spec.activation, spec.listener_width
+    )
+    apply_fn = functools.partial(heads.apply_head, head)
+    weights = spec.class_weights and np.asarray(spec.class_weights, np.float32)
+
+    def rates_fn(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        if spec.family == "sigmoid":
+            return jnp.where(batch.mask, batch.targets, 0.0).sum(0), batch.mask.sum(0)
+        y = losses.normalise_targets(batch.targets, batch.mask)
+        return y.sum(0), jnp.broadcast_to(y.sum(), y.shape[1:])
+
+    return Model(
+        lambda key: heads.init_head(head, key, spec.layers, spec.width),
+        losses.make_loss_fn(apply_fn, spec.family, weights, spec.smoothing),
+        lambda params, inputs: losses.predict(apply_fn(params, inputs), spec.family),
+        functools.partial(heads.embed_inputs, head),
+        functools.partial(losses.link, family=spec.family),
+        rates_fn,
+    )
+
+
+def make_maml(model: Model, meta: MetaSettings, adapt: str) -> MetaLearner:
+    """Returns MAML as configured, adapting the tensors that match `adapt`."""
+    return learners.maml(
+        model.loss_fn,
+        meta.num_steps,
+        adapt,
+        meta.init_learning_rate,
+        rate_bounds=meta.rate_bounds or None,
+        proximal=meta.proximal,
+        multi_step_weights=meta.multi_step_weights or None,
+        task_chunk=meta.task_chunk or None,
+        remat=meta.remat,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def make_learner(
+    name: str, spec: ModelSpec, meta: MetaSettings, prior: tuple[float, ...] = ()
+) -> MetaLearner:
+    """Returns the learner of a recipe (or of a derived method) for a model.
+
+    Args:
+      name: of the learner.
+      spec: of the model.
+      meta: settings of the inner loop.
+      prior: [classes] rates of the training listeners, read by 'base_rate'.
+    """
+    model = make_model(spec)
+    loss_fn = model.loss_fn
+    makers: dict[str, Callable[[], MetaLearner]] = {
+        "maml": lambda: make_maml(model, meta, meta.adapt),
+        "anil": lambda: make_maml(model, meta, "classifier/.*"),
+        "listener_embedding": lambda: make_maml(model, meta, "listener/embedding"),
+        "reptile": lambda: learners.reptile(
+            loss_fn, meta.num_steps, meta.adapt, meta.init_learning_rate
+        ),
+        "prototypes": lambda: learners.prototypes(loss_fn, model.embed_fn),
+        "no_adaptation": lambda: learners.no_adaptation(loss_fn),
+        "nearest_listener": lambda: learners.nearest_listener(loss_fn),
+        "fine_tune": lambda: learners.maml(loss_fn, FINE_TUNE_STEPS),
+        "prior_calibration": lambda: learners.prior_calibration(
+            loss_fn, model.predict_fn, model.link_fn, model.rates_fn
+        ),
+        "base_rate": lambda: learners.base_rate(
+            loss_fn, np.asarray(prior, np.float32), model.link_fn, model.rates_fn
+        ),
+    }
+    return makers[name]()
+
+
+def learner_of(method: str) -> str:
+    """Returns the learner that a method adapts with."""
+    if method in RECIPES:
+        return RECIPES[method].learner
+    shared = {"scratch": "fine_tune", "oracle": "fine_tune", "wrong_listener": "maml"}
+    return shared.get(method, method)
+
+
+def spec_for(method: str, spec: ModelSpec) -> ModelSpec:
+    """Returns the model a method uses: only the embedding baseline has its own."""
+    if method == "listener_embedding":
+        return spec._replace(listener_width=LISTENER_WIDTH)
+    return spec
+
+
+def extend_params(params: Params, like: Params) -> Params:
+    """Returns `like` with the values of `params` where both have a tensor."""
+    return {
+        name: extend_params(params[name], value)
+        if isinstance(value, dict) and name in params
+        else params.get(name, value)
+        for name, value in like.items()
+    }
+
+
+def candidates(method: str, meta_params: MetaParams) -> list[dict[str, Any]]:
+    """Returns the inner rates (or strengths) that development listeners choose from.
+
+    Every method is tuned the same way: fine-tuning over rate, scope and (by
+    `first_steps`) steps; learned rates over a common factor, 0 being no adaptation;
+    closed forms over how much the shared model is worth.
+    """
+    rates = meta_params.learning_rates
+    if STRENGTH in rates:
+        grid = STRENGTHS if method not in RECIPES else ()
+        values = [jnp.full((1,), s) for s in grid] or [rates[STRENGTH]]
+        return [{STRENGTH: value} for value in values]
+    if learner_of(method) == "fine_tune":
+        return [
+            {
+                path: jnp.full_like(v, rate if scope in path else 0.0)
+                for path, v in rates.items()
+            }
+            for rate in FINE_TUNE_RATES
+            for scope in ("", "classifier")
+        ]
+    return [
+        {path: v * np.float32(scale) for path, v in rates.items()}
+        for scale in (RATE_SCALES if rates else (1.0,))
+    ]
+
+
+def first_steps(rates: dict[str, Any], num_steps: int) -> dict[str, Any]:
+    """Returns the rates with all steps after the first `num_steps` set to 0."""
+    return {
+        path: jnp.where(jnp.arange(v.shape[0]) < num_steps, v, 0.0)
+        for path, v in rates.items()
+    }
+
+
+def model_spec(
+    settings: Settings,
+    layers: int,
+    width: int,
+    num_classes: int,
+    counts: np.ndarray,
+) -> ModelSpec:
+    """Returns the model's specification.
+
+    Args:
+      settings: of the run.
+      layers: hidden-state layers of the features.
+      width: of the features.
+      num_classes: of the corpus.
+      counts: [classes] how often the training listeners gave each label.
+    """
+    loss = settings.loss
+    weights = losses.effective_number_weights(counts) if loss.class_balanced else None
+    return ModelSpec(
+        layers,
+        width,
+        num_classes,
+        settings.head.hidden,
+        settings.head.activation,
+        loss.family,
+        loss.smoothing,
+        None if weights is None else tuple(float(w) for w in weights),
+    )

@@ -1,0 +1,154 @@
+"""What an evaluation leaves behind: results.json, CSV, the table and the report."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+from metaperser_jax.evaluation import protocol, report, tables
+from metaperser_jax.evaluation.protocol import Predictions, Scores
+from metaperser_jax.experiment import Experiment, stage_folder
+from metaperser_jax.training.writers import read_curves
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+BOOTSTRAP_SEED = 301
+PICTURED = ("no_adaptation", "fine_tune", "full")  # reliability
+TRAINED_CURVES = ("pretrain", "full", "minus_lslr", "maml", "fomaml")
+
+
+def write_results(
+    experiment: Experiment,
+    predictions: dict[str, Predictions],
+    config: dict[str, Any],
+    command: str,
+) -> report.ReportData:
+    """Scores the predictions and writes everything a reader needs to the workdir."""
+    settings, workdir = experiment.settings, experiment.workdir
+    chosen = settings.evaluation
+    records, comparisons, listeners = [], [], []
+    for scenario, found in predictions.items():
+        scores = protocol.score_all(
+            found,
+            settings.loss.family,
+            chosen.num_resamples,
+            settings.seed * 1000 + BOOTSTRAP_SEED,
+        )
+        names = [experiment.corpus.annotators[i] for i in found.annotators]
+        records += protocol.records(
+            scores, experiment.corpus.name, scenario, chosen.num_draws
+        )
+        comparisons += protocol.comparisons(scores, scenario)
+        listeners += protocol.per_listener(
+            _headline(scores, experiment), scenario, names
+        )
+    data = report.ReportData(
+        title=f"Adapting to new listeners: {experiment.corpus.name}",
+        command=command,
+        config=config,
+        versions=versions(),
+        hashes=experiment.hashes,
+        seeds={"seed": settings.seed},
+        corpus=experiment.summary,
+        records=records,
+        comparisons=comparisons,
+        per_listener=listeners,
+        learning_rates=learned_rates(experiment),
+        **pictured(experiment, predictions),
+        curves=training_curves(experiment),
+        notes=notes(experiment),
+    )
+    write_json(workdir / "results.json", records)
+    write_json(workdir / "comparisons.json", comparisons)
+    write_json(workdir / "per_listener.json", listeners)
+    write_json(workdir / "run.json", provenance(data))
+    tables.write_csv(records, workdir / "results.csv")
+    return data
+
+
+def _headline(
+    scores: dict[tuple[str, int], Scores], experiment: Experiment
+) -> dict[tuple[str, int], Scores]:
+    headline = experiment.settings.evaluation.headline_support
+    return {key: score for key, score in scores.items() if key[1] == headline}
+
+
+def pictured(
+    experiment: Experiment, predictions: dict[str, Predictions]
+) -> dict[str, Any]:
+    """Returns reliability and co-occurrence at the headline K, unseen if there."""
+    found = predictions.get("unseen") or next(iter(predictions.values()))
+    k = experiment.settings.evaluation.headline_support
+    family = experiment.settings.loss.family
+    present = [m for m in PICTURED if (m, k) in found.probs]
+    return {
+        "reliability": {m: protocol.reliability(found, m, k) for m in present},
+        "cooccurrence": {
+            m: protocol.cooccurrence(found, m, k, family)
+            for m in present
+            if m != "fine_tune"
+        },
+    }
+
+
+def learned_rates(experiment: Experiment) -> dict[str, list[float]]:
+    """Returns the full method's learned rates of the first fold."""
+    from metaperser_jax.checkpoints import MODEL_FILE, load_meta_params
+
+    folder = stage_folder(experiment.workdir, experiment.folds[0].index, "full")
+    if not (folder / MODEL_FILE).exists():
+        return {}
+    rates = load_meta_params(folder).learning_rates
+    return {path: [float(v) for v in vector] for path, vector in rates.items()}
+
+
+def training_curves(experiment: Experiment) -> list[dict[str, Any]]:
+    """Returns the training curves of the first fold."""
+    rows = []
+    for method in TRAINED_CURVES:
+        folder = stage_folder(experiment.workdir, experiment.folds[0].index, method)
+        for row in read_curves(folder / "curves.jsonl"):
+            stage = "pretrain" if method == "pretrain" else "meta"
+            rows += [
+                {"method": method, "stage": stage, "step": row["step"], "name": name,
+                 "value": value}
+                for name, value in row.items()
+                if name in ("train_loss", "dev_loss")
+            ]  # fmt: skip
+    return rows
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """Returns what was skipped or doubtful, counted."""
+    return [
+        f"{count} x {kind}: see problems.jsonl"
+        for kind, count in experiment.problems.counts().items()
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions and the machine that the numbers come from."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **found,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": f"{jax.device_count()} x {device.device_kind}",
+    }
+
+
+def provenance(data: report.ReportData) -> dict[str, Any]:
+    """Returns what is needed to repeat the run."""
+    names = ("command", "config", "versions", "hashes", "seeds", "corpus", "notes")
+    return {name: getattr(data, name) for name in names}
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON, complete or not at all."""
+    scratch = path.with_name(f".{path.name}")
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    scratch.write_text(text + "\n", encoding="utf-8")
+    scratch.replace(path)

@@ -1,0 +1,352 @@
+"""From a config to typed settings: every fault at once, before any device work.
+
+This is where a ConfigDict ends: what follows sees NamedTuples.
+"""
+
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from metaperser_jax.data.manifest import ManifestSpec
+from metaperser_jax.data.splits import SplitSpec
+from metaperser_jax.data.synthetic import SyntheticSpec
+from metaperser_jax.errors import InputError, did_you_mean
+from metaperser_jax.heads import ACTIVATIONS
+from metaperser_jax.losses import Family
+from metaperser_jax.typing import SupportMode
+
+METHODS = (
+    "full",
+    "minus_csmt",
+    "minus_da",
+    "minus_lslr",
+    "maml",
+    "fomaml",
+    "anil",
+    "reptile",
+    "prototypes",
+    "listener_embedding",
+    "no_adaptation",
+    "base_rate",
+    "prior_calibration",
+    "fine_tune",
+    "scratch",
+    "nearest_listener",
+    "oracle",
+    "wrong_listener",
+    "ground_truth",
+)
+
+
+class FeatureSettings(NamedTuple):
+    """What the head reads."""
+
+    inputs: Literal["audio", "precomputed", "other_raters"] = "audio"
+    encoder: str = "logmel"
+    cache_dir: str = ""  # '' = <workdir>/../cache
+    batch_size: int = 16
+    standardise: bool = True
+
+
+class HeadSettings(NamedTuple):
+    """The model on top of the features."""
+
+    hidden: int = 256
+    activation: str = "none"
+
+
+class LossSettings(NamedTuple):
+    """The training loss."""
+
+    family: Family = "softmax"
+    class_balanced: bool = True
+    smoothing: float = 0.05
+
+
+class PretrainSettings(NamedTuple):
+    """SSL-E: the head on all (clip, label) pairs of the training listeners."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+
+
+class MetaSettings(NamedTuple):
+    """Meta-training."""
+
+    num_steps: int = 5
+    adapt: str = ".*"
+    init_learning_rate: float = 1e-2
+    rate_bounds: tuple[float, ...] = ()
+    proximal: float = 0.0
+    multi_step_weights: tuple[float, ...] = ()
+    task_chunk: int = 0  # 0 = all tasks at once
+    remat: bool = False
+    duration: str = "25 epochs"
+    num_tasks: int = 4
+    num_support: tuple[int, int] = (32, 32)  # (fewest, most)
+    num_query: int = 32
+    mode: SupportMode = "independent"
+    second_order_from: float = 0.5
+    learning_rate: float = 1e-4
+    rate_learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    cosine: bool = False
+    evaluations: int = 10  # how often the development listeners are asked
+    max_skipped: int = 20  # steps in a row that are not finite before giving up
+
+
+class EvaluationSettings(NamedTuple):
+    """The protocol."""
+
+    num_support: tuple[int, ...] = (4, 8, 16, 32)
+    headline_support: int = 16
+    num_draws: int = 20
+    min_query: int = 8
+    max_query: int = 0  # 0 = all
+    scenarios: tuple[str, ...] = ("seen", "unseen")
+    methods: tuple[str, ...] = METHODS
+    headline_metrics: tuple[str, ...] = (
+        "macro_f1",
+        "micro_f1",
+        "exact_match",
+        "nll",
+        "uar",
+        "ece",
+        "brier",
+    )
+    num_resamples: int = 1000
+    max_bank: int = 256  # known listeners kept for nearest_listener
+
+
+class Settings(NamedTuple):
+    """Everything a run depends on."""
+
+    seed: int
+    corpus: Literal["synthetic", "manifest"]
+    data: SyntheticSpec | ManifestSpec
+    features: FeatureSettings
+    split: SplitSpec
+    head: HeadSettings
+    loss: LossSettings
+    pretrain: PretrainSettings
+    meta: MetaSettings
+    evaluation: EvaluationSettings
+    strict: bool
+    tensorboard: bool
+
+
+SECTIONS: dict[str, Any] = {
+    "features": FeatureSettings,
+    "split": SplitSpec,
+    "head": HeadSettings,
+    "loss": LossSettings,
+    "pretrain": PretrainSettings,
+    "meta": MetaSettings,
+    "evaluation": EvaluationSettings,
+}
+CORPORA: dict[str, Any] = {"synthetic": SyntheticSpec, "manifest": ManifestSpec}
+
+
+class Rule(NamedTuple):
+    """What a value must satisfy."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(lambda v: v >= low, f"at least {low}")
+
+
+def _each(rule: Rule, fewest: int = 0) -> Rule:
+    return Rule(
+        lambda v: len(v) >= fewest and all(map(rule.holds, v)),
+        f"each {rule.expected}" + (f", {fewest} or more of them" if fewest else ""),
+    )
+
+
+def _among(known: Any) -> Rule:
+    return Rule(lambda v: v in known, f"one of {', '.join(known)}")
+
+
+_POSITIVE = Rule(lambda v: v > 0, "above 0")
+_FRACTION = Rule(lambda v: 0 <= v <= 1, "between 0 and 1")
+_BELOW_ONE = Rule(lambda v: 0 <= v < 1, "at least 0 and below 1")
+_RANGE = Rule(
+    lambda v: len(v) == 2 and 1 <= v[0] <= v[1], "(fewest, most), 1 <= fewest <= most"
+)
+_BOUNDS = Rule(
+    lambda v: not v or (len(v) == 2 and v[0] < v[1]), "() or (low, high), low < high"
+)
+
+RULES: dict[str, Rule] = {
+    "seed": _at_least(0),
+    "features.batch_size": _at_least(1),
+    "split.num_test_listeners": _at_least(1),
+    "split.num_dev_listeners": _at_least(0),
+    "split.num_folds": _at_least(0),
+    "split.unseen_fraction": _BELOW_ONE,
+    "split.dev_fraction": _BELOW_ONE,
+    "head.hidden": _at_least(1),
+    "head.activation": _among(ACTIVATIONS),
+    "loss.smoothing": _BELOW_ONE,
+    "pretrain.epochs": _at_least(1),
+    "pretrain.batch_size": _at_least(1),
+    "pretrain.learning_rate": _POSITIVE,
+    "pretrain.weight_decay": _at_least(0),
+    "meta.num_steps": _at_least(0),
+    "meta.init_learning_rate": _POSITIVE,
+    "meta.rate_bounds": _BOUNDS,
+    "meta.proximal": _at_least(0),
+    "meta.task_chunk": _at_least(0),
+    "meta.num_tasks": _at_least(1),
+    "meta.num_support": _RANGE,
+    "meta.num_query": _at_least(1),
+    "meta.second_order_from": _FRACTION,
+    "meta.learning_rate": _POSITIVE,
+    "meta.rate_learning_rate": _at_least(0),
+    "meta.weight_decay": _at_least(0),
+    "meta.clip_norm": _POSITIVE,
+    "meta.evaluations": _at_least(1),
+    "meta.max_skipped": _at_least(1),
+    "evaluation.num_support": _each(_at_least(1), 1),
+    "evaluation.headline_support": _at_least(1),
+    "evaluation.num_draws": _at_least(1),
+    "evaluation.min_query": _at_least(1),
+    "evaluation.max_query": _at_least(0),
+    "evaluation.scenarios": _each(_among(("seen", "unseen")), 1),
+    "evaluation.methods": _each(_among(METHODS), 1),
+    "evaluation.num_resamples": _at_least(2),
+    "evaluation.max_bank": _at_least(1),
+}
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a config (a ConfigDict or a plain dict).
+
+    Raises:
+      InputError: listing every fault: unknown and missing keys, wrong types, values
+        that cannot be, choices that contradict one another.
+    """
+    plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    faults = [*_unknown_keys(plain), *_faults_of_corpus(plain)]
+    data_type = CORPORA.get(plain.get("corpus", ""))
+    sections = {**SECTIONS, **({"data": data_type} if data_type else {})}
+    built: dict[str, Any] = {}
+    for name, section_type in sections.items():
+        values = plain.get(name, {})
+        faults += _section_faults(name, section_type, values)
+    faults += _type_faults("", Settings, {k: plain[k] for k in _TOP if k in plain})
+    if not faults:
+        faults += _contradictions(plain)
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise InputError(f"the config has {len(faults)} fault(s):\n{lines}")
+    for name, section_type in sections.items():
+        built[name] = section_type(**_as_tuples(plain.get(name, {})))
+    top = {"strict": False, "tensorboard": True, "seed": 0}
+    return Settings(**{**top, **{k: plain[k] for k in _TOP if k in plain}, **built})
+
+
+_TOP = ("seed", "corpus", "strict", "tensorboard")
+
+
+def _unknown_keys(plain: dict[str, Any]) -> Iterator[str]:
+    known = (*_TOP, "data", *SECTIONS)
+    for key in plain:
+        if key not in known:
+            yield f"{key}: unknown key.{did_you_mean(key, known)}"
+
+
+def _faults_of_corpus(plain: dict[str, Any]) -> Iterator[str]:
+    corpus = plain.get("corpus")
+    if corpus not in CORPORA:
+        yield f"corpus={corpus!r}: expected one of {', '.join(CORPORA)}."
+
+
+def _section_faults(name: str, section_type: Any, values: Any) -> list[str]:
+    if not isinstance(values, Mapping):
+        return [f"{name}: expected a section of keys, found {values!r}."]
+    known = section_type._fields
+    faults = [
+        f"{name}.{key}: unknown key.{did_you_mean(key, known)}"
+        for key in values
+        if key not in known
+    ]
+    missing = [f for f in known if f not in {*values, *section_type._field_defaults}]
+    faults += [f"{name}.{key}: missing." for key in missing]
+    return faults + _type_faults(f"{name}.", section_type, values)
+
+
+def _type_faults(prefix: str, section_type: Any, values: Mapping) -> list[str]:
+    hints = typing.get_type_hints(section_type)
+    faults = []
+    for key, value in _as_tuples(values).items():
+        if key not in hints:
+            continue
+        rule = RULES.get(prefix + key)
+        if not fits(value, hints[key]):
+            expected = _spell(hints[key])
+            faults.append(f"{prefix}{key}={value!r}: expected {expected}.")
+        elif rule and not rule.holds(value):
+            faults.append(f"{prefix}{key}={value!r}: expected {rule.expected}.")
+    return faults
+
+
+def _as_tuples(values: Mapping) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Returns whether a config value has the type of a hint; bool is no number."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and _tuple_fits(value, arguments)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)
+
+
+def _tuple_fits(value: tuple, arguments: tuple) -> bool:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return all(fits(v, arguments[0]) for v in value)
+    return len(value) == len(arguments) and all(map(fits, value, arguments))
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return str(getattr(hint, "__name__", hint) if typing.get_origin(hint) is None
+               else hint).replace("typing.", "")  # fmt: skip
+
+
+def _contradictions(plain: dict[str, Any]) -> Iterator[str]:
+    evaluation = {
+        **EvaluationSettings()._asdict(),
+        **_as_tuples(plain.get("evaluation", {})),
+    }
+    if evaluation["headline_support"] not in evaluation["num_support"]:
+        yield (
+            f"evaluation.headline_support={evaluation['headline_support']}: expected "
+            f"one of evaluation.num_support={evaluation['num_support']}."
+        )
+    meta = {**MetaSettings()._asdict(), **_as_tuples(plain.get("meta", {}))}
+    weights = meta["multi_step_weights"]
+    if weights and len(weights) != meta["num_steps"]:
+        yield (
+            f"meta.multi_step_weights has {len(weights)} entries: expected "
+            f"meta.num_steps={meta['num_steps']}."
+        )
+    inputs = plain.get("features", {}).get("inputs", "audio")
+    if plain["corpus"] == "synthetic" and inputs != "audio":
+        yield f"features.inputs={inputs!r}: the synthetic corpus gives 'audio'."

@@ -1,0 +1,280 @@
+"""Training: SSL-E pretraining, then meta-training of each method, fold by fold."""
+
+import functools
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from metaperser_jax import methods
+from metaperser_jax.checkpoints import Checkpoints, save_meta_params
+from metaperser_jax.data.episodes import EpisodeSampler
+from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluation import evaluators
+from metaperser_jax.experiment import (
+    Experiment,
+    FoldData,
+    flat_pairs,
+    plan_dev,
+    prepare_fold,
+    selection_loss,
+    stage_folder,
+    trained_methods,
+)
+from metaperser_jax.meta.learners import MetaLearner
+from metaperser_jax.meta.schedules import derivative_order
+from metaperser_jax.training import durations, optimizers, state, steps
+from metaperser_jax.training.writers import Writer
+from metaperser_jax.typing import Batch, MetaParams, Params
+
+log = logging.getLogger(__name__)
+
+DEV_DRAWS = 4
+DEV_SEED, EPISODE_SEED, PRETRAIN_SEED = 101, 102, 103
+
+
+def train(experiment: Experiment) -> None:
+    """Trains every stage of every fold that is not complete yet."""
+    for fold in experiment.folds:
+        data = prepare_fold(experiment, fold)
+        shared = pretrain(experiment, data)
+        for method in trained_methods(experiment.settings):
+            meta_train(experiment, data, shared, method)
+
+
+def initial_params(experiment: Experiment, data: FoldData, method: str) -> Params:
+    """Returns a method's fresh parameters; the same seed for all methods of a fold."""
+    model = methods.make_model(methods.spec_for(method, data.spec))
+    key = jax.random.fold_in(jax.random.key(experiment.settings.seed), data.fold.index)
+    return model.init_fn(key)
+
+
+def pretrain(experiment: Experiment, data: FoldData) -> Params:
+    """SSL-E: the head on all (clip, listener label) pairs; returns the best epoch's."""
+    settings = experiment.settings
+    chosen = settings.pretrain
+    model = methods.make_model(data.spec)
+    learner = methods.make_learner("no_adaptation", data.spec, settings.meta)
+    tx = _optimizer(chosen.learning_rate, 0.0, chosen.weight_decay, 1.0, None)
+    epoch_fn = _pretrain_epoch(model.loss_fn, tx)
+    train_data = everything(evaluators.to_device(data.train))
+    dev_loss = dev_loss_fn(experiment, data, learner, data.spec)
+    start = state.init_state(
+        learner.init(initial_params(experiment, data, "pretrain")), tx
+    )
+
+    def advance(current: state.TrainState, epoch: int) -> tuple[Any, dict[str, float]]:
+        index = epoch_index(
+            len(data.train.row),
+            chosen.batch_size,
+            (settings.seed, PRETRAIN_SEED, epoch),
+        )
+        current, losses = epoch_fn(current, train_data, index)
+        return current, {"train_loss": float(losses.mean())}
+
+    stage = stage_folder(experiment.workdir, data.fold.index, "pretrain")
+    best = run_stage(
+        experiment, stage, start, chosen.epochs, 1, advance, dev_loss, "pretrain"
+    )
+    return best.params
+
+
+def meta_train(
+    experiment: Experiment, data: FoldData, shared: Params, method: str
+) -> MetaParams:
+    """Meta-trains one method from the pretrained head; returns the best checkpoint."""
+    settings, recipe = experiment.settings, methods.RECIPES[method]
+    meta, spec = settings.meta, methods.spec_for(method, data.spec)
+    learner = methods.make_learner(recipe.learner, spec, meta)
+    sampler = EpisodeSampler(data.train, 2, seed=settings.seed * 1000 + EPISODE_SEED)
+    total = durations.to_steps(
+        meta.duration, math.ceil(sampler.num_listeners / meta.num_tasks)
+    )
+    tx = _optimizer(
+        meta.learning_rate,
+        meta.rate_learning_rate,
+        meta.weight_decay,
+        meta.clip_norm,
+        total if meta.cosine else None,
+    )
+    step_fn = _meta_train_step(learner, tx)
+    start = state.init_state(
+        learner.init(
+            methods.extend_params(shared, initial_params(experiment, data, method))
+        ),
+        tx,
+    )
+    if not recipe.learn_rates:
+        start = start._replace(opt_state=optimizers.with_rates_frozen(start.opt_state))
+    annealed_from = meta.second_order_from
+    if recipe.second_order_from is not None:
+        annealed_from = recipe.second_order_from
+
+    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, float]]:
+        drawn = sampler.sample(
+            step,
+            min(meta.num_tasks, sampler.num_listeners),
+            meta.num_support,
+            meta.num_query,
+            recipe.mode or meta.mode,
+        )
+        order = derivative_order(step, total, annealed_from)
+        current, metrics = step_fn(current, drawn, order=order)
+        return current, {"train_loss": metrics["query_loss"]}
+
+    return run_stage(
+        experiment,
+        stage_folder(experiment.workdir, data.fold.index, method),
+        start,
+        total,
+        max(total // meta.evaluations, 1),
+        advance,
+        dev_loss_fn(experiment, data, learner, spec),
+        method,
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _optimizer(learning_rate, rate_learning_rate, weight_decay, clip_norm, cosine):
+    return optimizers.outer_optimizer(
+        learning_rate,
+        rate_learning_rate,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        cosine_steps=cosine,
+    )
+
+
+# Methods and folds that share learner and optimiser share their compiled steps.
+_meta_train_step = functools.lru_cache(maxsize=64)(steps.make_meta_train_step)
+_pretrain_epoch = functools.lru_cache(maxsize=64)(steps.make_pretrain_epoch)
+
+
+def everything(pool: evaluators.DevicePool) -> Batch:
+    """Returns all ratings of a pool as one batch [ratings, ...]."""
+    return Batch(pool.inputs[pool.row], pool.targets, pool.mask)
+
+
+def epoch_index(count: int, batch_size: int, seed: tuple[int, ...]) -> jax.Array:
+    """Returns [steps, batch] a shuffled epoch; the last partial batch is topped up."""
+    order = np.random.default_rng(seed).permutation(count)
+    size = min(batch_size, count)
+    padded = np.resize(order, math.ceil(count / size) * size)
+    return jnp.asarray(padded.reshape(-1, size), jnp.int32)
+
+
+def dev_loss_fn(
+    experiment: Experiment,
+    data: FoldData,
+    learner: MetaLearner,
+    spec: methods.ModelSpec,
+) -> Callable[[MetaParams], float]:
+    """Returns meta_params -> mean loss of development listeners once adapted."""
+    settings = experiment.settings
+    plan = plan_dev(
+        data,
+        settings,
+        settings.evaluation.headline_support,
+        DEV_DRAWS,
+        settings.seed * 1000 + DEV_SEED,
+    )
+    pool = evaluators.to_device(data.dev)
+    support, query = flat_pairs(plan, settings.evaluation.headline_support)
+    score_fn = selection_loss(spec)
+
+    def dev_loss(meta_params: MetaParams) -> float:
+        rates = jax.tree.map(lambda leaf: leaf[None], meta_params.learning_rates)
+        scores = evaluators.candidate_scores(
+            learner.adapt, score_fn, meta_params.params, rates, pool, support, query, 1
+        )
+        return float(scores.mean())
+
+    return dev_loss
+
+
+def run_stage(
+    experiment: Experiment,
+    folder: pathlib.Path,
+    start: state.TrainState,
+    total: int,
+    every: int,
+    advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]],
+    dev_loss: Callable[[MetaParams], float],
+    name: str,
+) -> MetaParams:
+    """Runs (or resumes) one stage and returns the parameters best on dev listeners.
+
+    Every `every` steps the development loss is taken and a checkpoint written; a
+    resumed run continues from the newest readable one, to the same numbers.
+    """
+    settings, problems = experiment.settings, experiment.problems
+    info = {"total": total, "every": every}
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        current, first = start, 0
+        found = checkpoints.latest(start, problems)
+        if found is not None:
+            current, first = jax.tree.map(jnp.asarray, found.tree), found.step
+        with Writer(folder, settings.tensorboard) as writer:
+            writer.drop_after(first if found else -1)
+            if found is None:
+                loss = dev_loss(current.meta_params)
+                writer.write(0, {"dev_loss": loss})
+                checkpoints.save(0, current, finite_or_huge(loss), info)
+            label = f"fold {folder.parent.name[-2:]} {name}"
+            bar = tqdm(total=total, initial=first, desc=label, disable=None)
+            begun = time.monotonic()
+            for step in range(first, total):
+                current, scalars = advance(current, step)
+                bar.update()
+                done = step + 1
+                if done % every == 0 or done == total:
+                    refuse_divergence(current, settings.meta.max_skipped, label)
+                    loss = dev_loss(current.meta_params)
+                    scalars = {k: float(v) for k, v in scalars.items()}
+                    writer.write(done, {**scalars, "dev_loss": loss})
+                    checkpoints.save(done, current, finite_or_huge(loss), info)
+                    bar.set_postfix(dev_loss=f"{loss:.4f}", refresh=False)
+            bar.close()
+        report_skipped(current, label, problems)
+        best = checkpoints.best(start)
+        log.info(
+            "%s: %d steps in %.1f s, best at %d",
+            label, total - first, time.monotonic() - begun, best.step,
+        )  # fmt: skip
+        save_meta_params(folder, best.tree.meta_params)
+        return jax.tree.map(jnp.asarray, best.tree.meta_params)
+
+
+def finite_or_huge(loss: float) -> float:
+    """Returns the loss, or the largest number if it is not finite: never the best."""
+    return loss if math.isfinite(loss) else 1e30
+
+
+def refuse_divergence(current: state.TrainState, most: int, label: str) -> None:
+    """Stops a run whose loss or gradient has not been finite for `most` steps.
+
+    Raises:
+      InputError: with what to change.
+    """
+    in_a_row = int(current.skipped_in_a_row)
+    if in_a_row >= most:
+        raise InputError(
+            f"{label}: loss or gradient was not finite {in_a_row} steps in a row (at "
+            f"step {int(current.step)}). Lower meta.init_learning_rate or "
+            "meta.learning_rate, or bound the rates with meta.rate_bounds."
+        )
+
+
+def report_skipped(current: state.TrainState, label: str, problems: Problems) -> None:
+    """Counts skipped steps among the problems."""
+    if skipped := int(current.num_skipped):
+        problems.warning(
+            "skipped_steps", label, f"{skipped} steps were not finite and skipped"
+        )

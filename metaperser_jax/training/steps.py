@@ -1,0 +1,93 @@
+"""The jitted training steps; the state is donated, the order is static."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaperser_jax import trees
+from metaperser_jax.meta.inner_loop import LossFn
+from metaperser_jax.meta.learners import MetaLearner
+from metaperser_jax.training.state import TrainState
+from metaperser_jax.typing import Array, Batch, Episode, MetaInfo, MetaParams, Order
+
+Metrics = dict[str, jax.Array]
+
+
+def make_meta_train_step(
+    learner: MetaLearner, tx: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns meta_train_step(state, episodes, *, order) -> state, metrics.
+
+    A step whose loss or gradient is not finite leaves the state as it was and is
+    counted. A run with derivative annealing compiles exactly two of these.
+    """
+
+    @functools.partial(jax.jit, static_argnames="order", donate_argnums=0)
+    def meta_train_step(
+        state: TrainState, episodes: Episode, *, order: Order
+    ) -> tuple[TrainState, Metrics]:
+        def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
+            return learner.meta_loss(meta_params, episodes, order=order)
+
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (_, info), grads = grad_fn(state.meta_params)
+        state, finite = apply_if_finite(state, grads, info.query_loss, tx)
+        metrics = {
+            "query_loss": info.query_loss,
+            "grad_norm": optax.global_norm(grads),
+            "finite": finite,
+        }
+        return state, metrics
+
+    return meta_train_step
+
+
+def apply_if_finite(
+    state: TrainState,
+    grads: MetaParams,
+    loss: jax.Array,
+    tx: optax.GradientTransformation,
+) -> tuple[TrainState, jax.Array]:
+    """Takes an optimiser step, or none if loss or gradient is not finite."""
+    finite = trees.all_finite((grads, loss))
+    updates, opt_state = tx.update(grads, state.opt_state, state.meta_params)
+    moved = optax.apply_updates(state.meta_params, updates)
+    new = (moved, opt_state)
+    old = (state.meta_params, state.opt_state)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    skipped = (~finite).astype(jnp.int32)
+    return TrainState(
+        *kept,
+        state.step + 1,
+        state.num_skipped + skipped,
+        (state.skipped_in_a_row + 1) * skipped,
+    ), finite
+
+
+def make_pretrain_epoch(
+    loss_fn: LossFn, tx: optax.GradientTransformation
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, jax.Array]]:
+    """Returns pretrain_epoch(state, data, index [steps, samples]) -> state, losses.
+
+    SSL-E: the head on all (clip, listener label) pairs. The epoch is one scan over
+    batches gathered on the device from `data` [ratings, ...].
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        def loss(meta_params: MetaParams) -> jax.Array:
+            return loss_fn(meta_params.params, batch)
+
+        value, grads = jax.value_and_grad(loss)(state.meta_params)
+        state, _ = apply_if_finite(state, grads, value, tx)
+        return state, value
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def pretrain_epoch(
+        state: TrainState, data: Batch, index: Array
+    ) -> tuple[TrainState, jax.Array]:
+        return jax.lax.scan(lambda s, i: step(s, trees.take(data, i)), state, index)
+
+    return pretrain_epoch
