@@ -115,6 +115,7 @@ def styled(build: Callable[P, Figure]) -> Callable[P, Figure]:
             _use_style()
             fig = build(*args, **kwargs)
             fig.draw_without_rendering()  # tick labels are made here, in our style
+            fig.set_layout_engine("none")  # keeps the layout: saving need not repeat it
         return fig
 
     return wrapper
