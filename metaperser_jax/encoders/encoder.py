@@ -1,0 +1,81 @@
+"""What an encoder is: a NamedTuple of pure functions from waveform to hidden states."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Integer
+
+from metaperser_jax.typing import Array, EncoderOutput, Params
+
+
+class Encoder(NamedTuple):
+    """An encoder; its params travel beside it."""
+
+    name: str
+    apply_fn: Callable[[Params, Array, Array], EncoderOutput]
+    frames_fn: Callable[[Array], Array]  # samples -> valid frames, any shape
+    config: dict[str, Any]  # what JSON can hold
+    fingerprint: str  # sha256 of config and params: what a features cache keys on
+    num_layers: int  # hidden states returned
+    width: int
+
+
+def encode(
+    encoder: Encoder,
+    params: Params,
+    waveforms: Float[Array, "batch samples"],
+    lengths: Integer[Array, " batch"],
+) -> EncoderOutput:
+    """Encodes a padded batch; pure, jit with `functools.partial(encode, encoder)`.
+
+    Args:
+      encoder: from `load_encoder`.
+      params: from `load_encoder`.
+      waveforms: [batch, samples] 16 kHz, about -1 to 1; what lies beyond a clip's
+        length is ignored.
+      lengths: [batch] samples of each clip.
+
+    Returns:
+      hidden_states [batch, layers, frames, width] and mask [batch, frames]. A clip's
+      valid frames do not depend on the padding or on the other clips.
+    """
+    return encoder.apply_fn(params, waveforms, lengths)
+
+
+def pool(output: EncoderOutput) -> Float[Array, "batch layers width"]:
+    """Mean over the valid frames, in float32.
+
+    Args:
+      output: hidden_states [batch, layers, frames, width], mask [batch, frames].
+
+    Returns:
+      [batch, layers, width] float32; zeros for a clip without a valid frame.
+    """
+    keep = output.mask[:, None, :, None]  # [batch, 1, frames, 1]
+    states = jnp.where(keep, output.hidden_states.astype(jnp.float32), 0.0)
+    count = jnp.maximum(output.mask.sum(axis=1), 1).astype(jnp.float32)
+    return states.sum(axis=2) / count[:, None, None]
+
+
+def fingerprint(config: dict[str, Any], params: Params) -> str:
+    """Sha256 over an encoder's config and params.
+
+    Args:
+      config: what JSON can hold.
+      params: nested dict of arrays.
+
+    Returns:
+      64 hexadecimal digits; any changed setting, path, shape, dtype or value shows.
+    """
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        value = np.asarray(leaf)
+        header = [jax.tree_util.keystr(path), str(value.dtype), value.shape]
+        digest.update(json.dumps(header).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
