@@ -348,13 +348,19 @@ def _cross_correlate(frames, config: LogMelConfig):
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     products = jnp.fft.irfft(power, size)[..., lags[0] : lags[-1] + 1]
     squares = jnp.square(frames)
-    rising = jnp.cumsum(squares, axis=-1)  # energy of the first samples
-    falling = jnp.cumsum(squares[..., ::-1], axis=-1)  # energy of the last samples
-    longest, shortest = window - lags[-1], window - lags[0]
-    first = rising[..., longest - 1 : shortest][..., ::-1]  # [batch, frames, lags]
-    second = falling[..., longest - 1 : shortest][..., ::-1]
+    first = _leading_energy(squares, lags)  # of the earlier stretch
+    second = _leading_energy(squares[..., ::-1], lags)  # of the later one
     norm = jnp.sqrt(first * second) + _SILENCE * window
-    return products / norm, rising[..., -1:] / window
+    return products / norm, squares.mean(axis=-1, keepdims=True)
+
+
+def _leading_energy(squares, lags: np.ndarray):
+    """Sums all but the last `lag` samples of each frame, [.., window] -> [.., lags]."""
+    shared = squares.shape[-1] - int(lags[-1])  # samples that all lags have
+    sums = squares[..., :shared].sum(axis=-1, keepdims=True)
+    rest = squares[..., shared : shared + len(lags) - 1]
+    sums = jnp.concatenate([sums, sums + jnp.cumsum(rest, axis=-1)], axis=-1)
+    return sums[..., ::-1]
 
 
 def _best_lag(correlation, config: LogMelConfig):
