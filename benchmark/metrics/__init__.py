@@ -1,1 +1,62 @@
-"""Metrics as mergeable, masked, jitted sums."""
+"""Jitted, mergeable, masked metrics: the public names.
+
+The function `bootstrap.bootstrap` keeps to its module, whose name it would hide.
+"""
+
+from benchmark.metrics.base import (
+    DecisionRule,
+    Metric,
+    check_predictions,
+    collection,
+    evaluate,
+    higher_is_better,
+    merge,
+    per_listener,
+    predict_set,
+    reduce,
+)
+from benchmark.metrics.bootstrap import Bootstrap, Interval, interval
+from benchmark.metrics.calibration import adaptive_ece, ece, reliability_bins
+from benchmark.metrics.classification import (
+    accuracy,
+    brier,
+    co_occurrence,
+    exact_match,
+    macro_f1,
+    micro_f1,
+    nll,
+    standard_metrics,
+    uar,
+)
+from benchmark.metrics.paired import PairedDifference, holm, paired_difference
+
+__all__ = [
+    "Bootstrap",
+    "DecisionRule",
+    "Interval",
+    "Metric",
+    "PairedDifference",
+    "accuracy",
+    "adaptive_ece",
+    "brier",
+    "check_predictions",
+    "co_occurrence",
+    "collection",
+    "ece",
+    "evaluate",
+    "exact_match",
+    "higher_is_better",
+    "holm",
+    "interval",
+    "macro_f1",
+    "merge",
+    "micro_f1",
+    "nll",
+    "paired_difference",
+    "per_listener",
+    "predict_set",
+    "reduce",
+    "reliability_bins",
+    "standard_metrics",
+    "uar",
+]
