@@ -118,6 +118,7 @@ class TestGrades:
         result = answers(columns, problems, graded_columns=("x", "y"))
         assert result.keep.tolist() == [True, False]
         assert facts(problems) == [("error", "bad_grade", "t.csv:3")]
+        assert not result.mask[1].any()
         assert f"column 'x' holds {cell!r}" in problems.rows[0].message
 
     def test_a_row_without_any_grade_is_an_error_row(self):
