@@ -29,6 +29,7 @@ from metaperser_jax.typing import (
 )
 
 PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, classes]
+STRENGTH = "strength"  # how many clips the shared model is worth, [1]
 NO_STEPS = AdaptInfo(np.zeros((0,), np.float32))  # numpy: no device at import
 
 
@@ -173,6 +174,15 @@ def _no_rates(params: Params) -> MetaParams:
     return MetaParams(params, {})
 
 
+def _with_strength(strength: float) -> Callable[[Params], MetaParams]:
+    """A closed form keeps its smoothing where others keep rates: it can be learned."""
+    return lambda params: MetaParams(params, {STRENGTH: jnp.full((1,), strength)})
+
+
+def _strength(meta_params: MetaParams) -> jax.Array:
+    return jnp.maximum(meta_params.learning_rates[STRENGTH][0], 1e-3)
+
+
 def no_adaptation(loss_fn: LossFn) -> MetaLearner:
     """The shared model as it is; its outer loss is plain pooled training."""
     return _adapts_without_steps(loss_fn, _no_rates, lambda meta, _: meta.params)
@@ -230,22 +240,21 @@ def base_rate(
       strength: how many clips the prior is worth.
       classifier: path of the layer that holds `kernel` and `bias`.
     """
-    prior = jnp.asarray(prior)
-
-    def init(params: Params) -> MetaParams:
-        return MetaParams(params, {})
 
     def closed_form(meta_params: MetaParams, support: Batch) -> Params:
         total, answers = rates_fn(support)
-        rates = (total + strength * prior) / (answers + strength)
+        worth = _strength(meta_params)
+        rates = (total + worth * jnp.asarray(prior)) / (answers + worth)
         kernel = trees.flatten(meta_params.params)[f"{classifier}/kernel"]
+        # Not zeros_like: XLA's CPU backend loses the bias when a batched product with
+        # a constant zero is compiled inside a loop.
         leaves = {
-            f"{classifier}/kernel": jnp.zeros_like(kernel),
+            f"{classifier}/kernel": 0.0 * kernel,
             f"{classifier}/bias": link_fn(rates),
         }
         return trees.replace(meta_params.params, leaves)
 
-    return _adapts_without_steps(loss_fn, init, closed_form)
+    return _adapts_without_steps(loss_fn, _with_strength(strength), closed_form)
 
 
 def prior_calibration(
@@ -270,13 +279,14 @@ def prior_calibration(
         kept = jnp.where(support.mask, predicted, 0.0).sum(0)  # [classes]
         mean = kept / jnp.maximum(support.mask.sum(0), 1).astype(kept.dtype)
         mean = jnp.where(answers > 0, mean, 0.5)
-        rates = (total + strength * mean) / (answers + strength)
+        worth = _strength(meta_params)
+        rates = (total + worth * mean) / (answers + worth)
         shift = jnp.where(answers > 0, link_fn(rates) - link_fn(mean), 0.0)
         path = f"{classifier}/bias"
         bias = trees.flatten(meta_params.params)[path]
         return trees.replace(meta_params.params, {path: bias + shift})
 
-    return _adapts_without_steps(loss_fn, _no_rates, closed_form)
+    return _adapts_without_steps(loss_fn, _with_strength(strength), closed_form)
 
 
 def prototypes(
@@ -302,7 +312,8 @@ def prototypes(
         given = jnp.where(support.mask, support.targets, 0.0)  # [samples, classes]
         total = embed_fn(meta_params.params, support.inputs).T @ given
         shared = kernel / 2
-        centres = (total + strength * shared) / (given.sum(0) + strength)[None, :]
+        worth = _strength(meta_params)
+        centres = (total + worth * shared) / (given.sum(0) + worth)[None, :]
         offset = jnp.square(shared).sum(0) - jnp.square(centres).sum(0)
         adapted = {
             f"{classifier}/kernel": 2 * centres,
@@ -310,7 +321,7 @@ def prototypes(
         }
         return trees.replace(meta_params.params, adapted)
 
-    return _adapts_without_steps(loss_fn, _no_rates, closed_form)
+    return _adapts_without_steps(loss_fn, _with_strength(strength), closed_form)
 
 
 def nearest_listener(loss_fn: LossFn) -> MetaLearner:
