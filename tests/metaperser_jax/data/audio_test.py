@@ -230,7 +230,9 @@ class TestAsWaveform:
 
     def test_long_arrays_are_cut(self):
         problems = Problems()
-        result = as_waveform(tone(seconds=2), 16_000, max_seconds=1.0, problems=problems)
+        result = as_waveform(
+            tone(seconds=2), 16_000, max_seconds=1.0, problems=problems
+        )
         assert result.shape == (16_000,)
         assert warnings_of(problems) == ["long_audio"]
 
