@@ -3,17 +3,23 @@
 This is where a ConfigDict ends: what follows sees NamedTuples.
 """
 
+import collections.abc
+import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from metaperser_jax.data.manifest import ManifestSpec
+from metaperser_jax.data.manifest import check_spec as check_manifest_spec
 from metaperser_jax.data.splits import SplitSpec
-from metaperser_jax.data.synthetic import SyntheticSpec
+from metaperser_jax.data.synthetic import SyntheticSpec, simulation
 from metaperser_jax.errors import InputError, did_you_mean
+from metaperser_jax.evaluation.titles import METRICS
 from metaperser_jax.heads import ACTIVATIONS
 from metaperser_jax.losses import Family
+from metaperser_jax.training import durations
 from metaperser_jax.typing import SupportMode
 
 METHODS = (
@@ -71,6 +77,7 @@ class PretrainSettings(NamedTuple):
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    evaluations: int = 10  # how often the development listeners are asked
 
 
 class MetaSettings(NamedTuple):
@@ -158,7 +165,7 @@ class Rule(NamedTuple):
     expected: str
 
 
-def _at_least(low: float) -> Rule:
+def _at_least(low: int) -> Rule:
     return Rule(lambda v: v >= low, f"at least {low}")
 
 
@@ -173,7 +180,23 @@ def _among(known: Any) -> Rule:
     return Rule(lambda v: v in known, f"one of {', '.join(known)}")
 
 
+def _is_duration(value: str) -> bool:
+    try:
+        return durations.to_steps(value, steps_per_epoch=1) >= 0
+    except InputError:
+        return False
+
+
+def _is_regex(value: str) -> bool:
+    try:
+        return bool(re.compile(value))
+    except re.error:
+        return False
+
+
+_SEED = Rule(lambda v: 0 <= v < 2**32, "at least 0 and below 2^32")
 _POSITIVE = Rule(lambda v: v > 0, "above 0")
+_FINITE = Rule(lambda v: 0 < v < math.inf, "above 0 and finite")
 _FRACTION = Rule(lambda v: 0 <= v <= 1, "between 0 and 1")
 _BELOW_ONE = Rule(lambda v: 0 <= v < 1, "at least 0 and below 1")
 _RANGE = Rule(
@@ -184,7 +207,8 @@ _BOUNDS = Rule(
 )
 
 RULES: dict[str, Rule] = {
-    "seed": _at_least(0),
+    "seed": _SEED,
+    "split.seed": _SEED,
     "features.batch_size": _at_least(1),
     "split.num_test_listeners": _at_least(1),
     "split.num_dev_listeners": _at_least(0),
@@ -196,10 +220,13 @@ RULES: dict[str, Rule] = {
     "loss.smoothing": _BELOW_ONE,
     "pretrain.epochs": _at_least(1),
     "pretrain.batch_size": _at_least(1),
-    "pretrain.learning_rate": _POSITIVE,
+    "pretrain.learning_rate": _FINITE,
     "pretrain.weight_decay": _at_least(0),
+    "pretrain.evaluations": _at_least(1),
     "meta.num_steps": _at_least(0),
-    "meta.init_learning_rate": _POSITIVE,
+    "meta.adapt": Rule(_is_regex, "a regular expression over parameter paths"),
+    "meta.duration": Rule(_is_duration, "'300 steps' or '25 epochs'"),
+    "meta.init_learning_rate": _FINITE,
     "meta.rate_bounds": _BOUNDS,
     "meta.proximal": _at_least(0),
     "meta.task_chunk": _at_least(0),
@@ -207,7 +234,7 @@ RULES: dict[str, Rule] = {
     "meta.num_support": _RANGE,
     "meta.num_query": _at_least(1),
     "meta.second_order_from": _FRACTION,
-    "meta.learning_rate": _POSITIVE,
+    "meta.learning_rate": _FINITE,
     "meta.rate_learning_rate": _at_least(0),
     "meta.weight_decay": _at_least(0),
     "meta.clip_norm": _POSITIVE,
@@ -220,39 +247,67 @@ RULES: dict[str, Rule] = {
     "evaluation.max_query": _at_least(0),
     "evaluation.scenarios": _each(_among(("seen", "unseen")), 1),
     "evaluation.methods": _each(_among(METHODS), 1),
+    "evaluation.headline_metrics": _each(_among(METRICS), 1),
     "evaluation.num_resamples": _at_least(2),
     "evaluation.max_bank": _at_least(1),
 }
 
 
-def from_config(config: Mapping[str, Any]) -> Settings:
+def from_config(config: Any) -> Settings:
     """Returns the settings of a config (a ConfigDict or a plain dict).
 
     Raises:
       InputError: listing every fault: unknown and missing keys, wrong types, values
         that cannot be, choices that contradict one another.
     """
-    plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    plain = _plain(config)
     faults = [*_unknown_keys(plain), *_faults_of_corpus(plain)]
-    data_type = CORPORA.get(plain.get("corpus", ""))
+    data_type = CORPORA.get(str(plain.get("corpus")))
     sections = {**SECTIONS, **({"data": data_type} if data_type else {})}
-    built: dict[str, Any] = {}
     for name, section_type in sections.items():
-        values = plain.get(name, {})
-        faults += _section_faults(name, section_type, values)
-    faults += _type_faults("", Settings, {k: plain[k] for k in _TOP if k in plain})
+        faults += _section_faults(name, section_type, plain.get(name, {}))
+    top = {key: plain[key] for key in _TOP if key in plain}
+    faults += _type_faults("", Settings, {**top, "corpus": "synthetic"})
     if not faults:
         faults += _contradictions(plain)
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
         raise InputError(f"the config has {len(faults)} fault(s):\n{lines}")
-    for name, section_type in sections.items():
-        built[name] = section_type(**_as_tuples(plain.get(name, {})))
-    top = {"strict": False, "tensorboard": True, "seed": 0}
-    return Settings(**{**top, **{k: plain[k] for k in _TOP if k in plain}, **built})
+    built = {
+        name: section_type(**_as_floats(section_type, plain.get(name, {})))
+        for name, section_type in sections.items()
+    }
+    return Settings(**{**_TOP_DEFAULTS, **top, **built})
 
 
 _TOP = ("seed", "corpus", "strict", "tensorboard")
+_TOP_DEFAULTS = {"strict": False, "tensorboard": True, "seed": 0}
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Returns the config as a dict, its lists as tuples."""
+    plain = config.to_dict() if hasattr(config, "to_dict") else config
+    if not isinstance(plain, Mapping):
+        raise InputError(f"the config is {config!r}: expected sections of keys.")
+    return _tuples(plain)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(inner) for inner in value)
+    return value
+
+
+def _as_floats(section_type: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Makes floats of whole numbers where floats are meant: 1 is 1.0."""
+    hints = typing.get_type_hints(section_type)
+    casts: dict[Any, Callable[[Any], Any]] = {
+        float: float,
+        tuple[float, ...]: lambda value: tuple(map(float, value)),
+    }
+    return {k: casts.get(hints[k], lambda v: v)(v) for k, v in values.items()}
 
 
 def _unknown_keys(plain: dict[str, Any]) -> Iterator[str]:
@@ -264,7 +319,7 @@ def _unknown_keys(plain: dict[str, Any]) -> Iterator[str]:
 
 def _faults_of_corpus(plain: dict[str, Any]) -> Iterator[str]:
     corpus = plain.get("corpus")
-    if corpus not in CORPORA:
+    if corpus not in tuple(CORPORA):
         yield f"corpus={corpus!r}: expected one of {', '.join(CORPORA)}."
 
 
@@ -279,13 +334,26 @@ def _section_faults(name: str, section_type: Any, values: Any) -> list[str]:
     ]
     missing = [f for f in known if f not in {*values, *section_type._field_defaults}]
     faults += [f"{name}.{key}: missing." for key in missing]
-    return faults + _type_faults(f"{name}.", section_type, values)
+    faults += _type_faults(f"{name}.", section_type, values)
+    if not faults and name == "data":
+        faults += _spec_faults(section_type(**values))
+    return faults
+
+
+def _spec_faults(spec: SyntheticSpec | ManifestSpec) -> Iterator[str]:
+    try:
+        if isinstance(spec, SyntheticSpec):
+            simulation.check_spec(spec)
+        else:
+            check_manifest_spec(spec)
+    except InputError as error:
+        yield f"data: {error}"
 
 
 def _type_faults(prefix: str, section_type: Any, values: Mapping) -> list[str]:
     hints = typing.get_type_hints(section_type)
     faults = []
-    for key, value in _as_tuples(values).items():
+    for key, value in values.items():
         if key not in hints:
             continue
         rule = RULES.get(prefix + key)
@@ -297,10 +365,6 @@ def _type_faults(prefix: str, section_type: Any, values: Mapping) -> list[str]:
     return faults
 
 
-def _as_tuples(values: Mapping) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-
 def fits(value: Any, hint: Any) -> bool:
     """Returns whether a config value has the type of a hint; bool is no number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -310,6 +374,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, option) for option in arguments)
     if origin is tuple:
         return isinstance(value, tuple) and _tuple_fits(value, arguments)
+    if origin is collections.abc.Sequence:
+        return isinstance(value, tuple) and all(fits(v, arguments[0]) for v in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -326,21 +392,18 @@ def _tuple_fits(value: tuple, arguments: tuple) -> bool:
 def _spell(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return str(getattr(hint, "__name__", hint) if typing.get_origin(hint) is None
-               else hint).replace("typing.", "")  # fmt: skip
+    text = str(hint) if typing.get_origin(hint) else getattr(hint, "__name__", hint)
+    return re.sub(r"\b(typing|collections\.abc)\.", "", str(text))
 
 
 def _contradictions(plain: dict[str, Any]) -> Iterator[str]:
-    evaluation = {
-        **EvaluationSettings()._asdict(),
-        **_as_tuples(plain.get("evaluation", {})),
-    }
+    evaluation = {**EvaluationSettings()._asdict(), **plain.get("evaluation", {})}
     if evaluation["headline_support"] not in evaluation["num_support"]:
         yield (
             f"evaluation.headline_support={evaluation['headline_support']}: expected "
             f"one of evaluation.num_support={evaluation['num_support']}."
         )
-    meta = {**MetaSettings()._asdict(), **_as_tuples(plain.get("meta", {}))}
+    meta = {**MetaSettings()._asdict(), **plain.get("meta", {})}
     weights = meta["multi_step_weights"]
     if weights and len(weights) != meta["num_steps"]:
         yield (
