@@ -1,15 +1,16 @@
 # Each target builds its own .venv first; nothing but Python 3.11+ and make is needed.
 #   make demo      the main job on the embedded corpus: table and report in runs/demo
 #   make test      the test suite          make lint      ruff, pyright, import contracts
-#   make parity    PyTorch as the oracle   make realdata  real recordings beside the project
+#   make parity    PyTorch as the oracle   make realdata  recordings in METAPERSER_DATA
 #   make results   the tables of docs/results.md           make perf   side by side with peers
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/demo
+export METAPERSER_DATA ?= ../shared/data
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements/lock.txt
 
-.PHONY: demo test parity realdata lint format perf results clean
+.PHONY: demo test parity realdata realdata-folder lint format perf results clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -21,14 +22,19 @@ test: $(VENV)/.test
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity
 
-realdata: $(VENV)/.test
+realdata: realdata-folder $(VENV)/.test
 	$(BIN)/python -m pytest tests/realdata
+
+realdata-folder:
+	@test -d "$$METAPERSER_DATA" || \
+	  { echo "make realdata: METAPERSER_DATA=$$METAPERSER_DATA is no folder: name the one" \
+	         "that holds the real recordings and ratings" >&2; exit 2; }
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
@@ -41,7 +47,7 @@ results: $(VENV)/.base
 	$(BIN)/python docs/make_results.py
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
