@@ -64,6 +64,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.pretrain.batch_size = 64
     config.pretrain.learning_rate = 1e-3
     config.pretrain.weight_decay = 1e-4
+    config.pretrain.evaluations = 10
 
     config.meta = ml_collections.ConfigDict()
     config.meta.num_steps = 5

@@ -19,12 +19,27 @@ from metaperser_jax import check, settings
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.evaluate import evaluate
 from metaperser_jax.evaluation import report, tables
-from metaperser_jax.experiment import Experiment, open_experiment, settings_hash
+from metaperser_jax.experiment import (
+    Experiment,
+    cache_dir,
+    open_experiment,
+    settings_hash,
+)
 from metaperser_jax.results import write_json, write_results
 from metaperser_jax.settings import Settings
 from metaperser_jax.train import train
 
 log = logging.getLogger("metaperser_jax")
+
+HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
+HEADLINE_REFERENCES = (
+    "no_adaptation",
+    "base_rate",
+    "prior_calibration",
+    "fine_tune",
+    "wrong_listener",
+    "oracle",
+)
 
 
 def run(
@@ -98,6 +113,7 @@ def _dispatch(
     command: str,
 ) -> None:
     log.info(_device_line(require_accelerator))
+    _keep_compilations(chosen, folder)
     plain = flatten(config.to_dict() if hasattr(config, "to_dict") else config)
     problems = Problems(strict=chosen.strict)
     if mode == "check":
@@ -120,6 +136,14 @@ def _dispatch(
     log.info("done in %.0f s", time.monotonic() - begun)
 
 
+def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
+    """Keeps compiled functions on disk, unless the user has named a place for them."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        place = cache_dir(chosen, folder) / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(place.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def _evaluate_and_report(
     experiment: Experiment, config: dict[str, Any], command: str
 ) -> None:
@@ -136,13 +160,31 @@ def _evaluate_and_report(
             )
         )
         print()
-    print(
-        tables.comparison_table(data.comparisons, num_support=chosen.headline_support)
-    )
+    for scenario in predictions:
+        print(
+            tables.comparison_table(
+                headline_comparisons(data.comparisons),
+                scenario,
+                chosen.headline_support,
+                HEADLINE_METRICS,
+            )
+        )
+        print()
     path = report.write_report(data, experiment.workdir / "report")
     for scratch in experiment.workdir.glob("fold_*/predictions_*.npz"):
         scratch.unlink()
     print(f"\nreport: {path}\nresults: {experiment.workdir / 'results.json'}")
+
+
+def headline_comparisons(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the comparisons for the console: the claims, and the control."""
+    control = ("wrong_listener", "no_adaptation")
+    return [
+        row
+        for row in rows
+        if (row["method"] == "full" and row["reference"] in HEADLINE_REFERENCES)
+        or (row["method"], row["reference"]) == control
+    ]
 
 
 def _say_corpus(experiment: Experiment) -> None:

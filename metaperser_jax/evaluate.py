@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 TUNING_DRAWS = 4
 TUNING_SEED, TEST_SEED, BANK_SEED, WRONG_SEED = 201, 202, 203, 204
+SAME_AT_ALL_SIZES = ("no_adaptation", "oracle")  # what K is does not matter
 ORACLE = "oracle"  # adapts to all of the listener's data outside the query set
 
 
@@ -80,11 +81,12 @@ def evaluate_fold(experiment: Experiment, fold: Any) -> dict[str, Predictions]:
     }
     tuned = tune_all(experiment, data, starts)
     (folder / "tuned.json").write_text(json.dumps(describe_tuned(tuned), indent=1))
-    found = {}
-    for scenario in settings.evaluation.scenarios:
-        part = predict_scenario(experiment, data, scenario, starts, tuned)
-        if part is not None:
-            found[scenario] = part
+    plans = plan_scenarios(experiment, data)
+    width = max((plan.query.shape[-1] for plan in plans.values()), default=0)
+    found = {
+        name: predict_scenario(experiment, data, name, plan, width, starts, tuned)
+        for name, plan in plans.items()
+    }
     save_predictions(cell, found)
     return found
 
@@ -134,13 +136,13 @@ def tune_all(
             tuned |= {(method, k): best for k in sizes}
         else:
             for k in sizes:
-                best = tune(method, start, pool, plan.support[..., :k], plan.query)
-                tuned[method, k] = best
-    if "wrong_listener" in starts:
-        source = starts["wrong_listener"]
+                support = fit_width(plan.support[..., :k], max(sizes))
+                tuned[method, k] = tune(method, start, pool, support, plan.query)
+    if source := starts.get("wrong_listener"):
         for k in sizes:
+            support = fit_width(plan.support[..., :k], max(sizes))
             tuned["wrong_listener", k] = tuned.get(("full", k)) or tune(
-                "full", source, pool, plan.support[..., :k], plan.query
+                "full", source, pool, support, plan.query
             )
     return tuned
 
@@ -245,47 +247,65 @@ def listener_rows(data: FoldData, most: int, seed: int) -> tuple[np.ndarray, int
     return np.stack(padded).astype(np.int32), len(known) - len(kept)
 
 
+def plan_scenarios(experiment: Experiment, data: FoldData) -> dict[str, EvaluationPlan]:
+    """Returns the draws of each scenario in which a listener has enough clips."""
+    chosen, pool = experiment.settings.evaluation, data.test
+    plans = {}
+    for scenario in chosen.scenarios:
+        plan = plan_evaluation(
+            pool._replace(
+                annotator=np.where(data.scenario[scenario], pool.annotator, -1)
+            ),
+            data.fold.test_listeners,
+            max(chosen.num_support),
+            chosen.num_draws,
+            chosen.min_query,
+            experiment.settings.seed * 1000 + TEST_SEED,
+            chosen.max_query or None,
+        )
+        note_plan(plan, scenario, data, chosen, experiment.problems)
+        if len(plan.annotators):
+            plans[scenario] = plan
+    return plans
+
+
 def predict_scenario(
     experiment: Experiment,
     data: FoldData,
     scenario: str,
+    plan: EvaluationPlan,
+    query_width: int,
     starts: dict[str, Start | None],
     tuned: dict[tuple[str, int], MetaParams],
-) -> Predictions | None:
-    """Returns all methods' predictions on one scenario's query sets."""
-    settings = experiment.settings
-    chosen = settings.evaluation
-    eligible = data.scenario[scenario]
-    pool = data.test
-    plan = plan_evaluation(
-        pool._replace(annotator=np.where(eligible, pool.annotator, -1)),
-        data.fold.test_listeners,
-        max(chosen.num_support),
-        chosen.num_draws,
-        chosen.min_query,
-        settings.seed * 1000 + TEST_SEED,
-        chosen.max_query or None,
-    )
-    note_plan(plan, scenario, data, chosen, experiment.problems)
-    if not len(plan.annotators):
-        return None
+) -> Predictions:
+    """Returns all methods' predictions on one scenario's query sets.
+
+    Support sets are padded to the largest K and query sets to `query_width`, so that
+    each learner compiles once.
+    """
+    settings, pool = experiment.settings, data.test
+    sizes = settings.evaluation.num_support
     device_pool = evaluators.to_device(pool)
     rows = rest_of(pool, plan)
-    wrong = wrong_support(data, plan, eligible, settings.seed * 1000 + WRONG_SEED)
+    wrong = wrong_support(
+        data, plan, data.scenario[scenario], settings.seed * 1000 + WRONG_SEED
+    )
+    query = fit_width(plan.query, query_width)
     probs: dict[tuple[str, int], np.ndarray] = {}
-    jobs = [(m, k) for m in starts for k in chosen.num_support]
+    jobs = [(m, k) for m in starts for k in sizes]
     for method, k in tqdm(jobs, desc=f"evaluate {scenario}", disable=None, leave=False):
         start = starts[method]
         if start is None:
             probs[method, k] = true_probabilities(experiment, data, plan)
-            continue
-        probs[method, k] = predict_method(
-            start,
-            tuned[method, k],
-            device_pool,
-            support_of(method, plan, rows, wrong, k),
-            plan.query,
-        )
+        elif (method, k) in tuned and k > min(sizes) and method in SAME_AT_ALL_SIZES:
+            probs[method, k] = probs[method, min(sizes)]
+        else:
+            support = support_of(method, plan, rows, wrong, k)
+            width = rows.shape[-1] if method == ORACLE else max(sizes)
+            found = predict_method(
+                start, tuned[method, k], device_pool, fit_width(support, width), query
+            )
+            probs[method, k] = found[:, :, : plan.query.shape[-1]]
     safe = np.where(plan.query >= 0, plan.query, 0)
     padding = plan.query < 0
     return Predictions(
@@ -295,6 +315,12 @@ def predict_scenario(
         pool.mask[safe] & ~padding[..., None],
         probs,
     )
+
+
+def fit_width(rows: np.ndarray, width: int) -> np.ndarray:
+    """Returns the rows [..., n] padded with -1 to `width`."""
+    missing = [(0, 0)] * (rows.ndim - 1) + [(0, width - rows.shape[-1])]
+    return np.pad(rows, missing, constant_values=-1)
 
 
 def note_plan(

@@ -84,7 +84,7 @@ def pictured(
     family = experiment.settings.loss.family
     present = [m for m in PICTURED if (m, k) in found.probs]
     return {
-        "reliability": {m: protocol.reliability(found, m, k) for m in present},
+        "reliability": {m: protocol.reliability(found, m, k, family) for m in present},
         "cooccurrence": {
             m: protocol.cooccurrence(found, m, k, family)
             for m in present

@@ -80,8 +80,9 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
         return current, {"train_loss": float(losses.mean())}
 
     stage = stage_folder(experiment.workdir, data.fold.index, "pretrain")
+    every = max(chosen.epochs // chosen.evaluations, 1)
     best = run_stage(
-        experiment, stage, start, chosen.epochs, 1, advance, dev_loss, "pretrain"
+        experiment, stage, start, chosen.epochs, every, advance, dev_loss, "pretrain"
     )
     return best.params
 

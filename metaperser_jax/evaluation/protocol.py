@@ -107,8 +107,9 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Returns paired differences: full against each method, each against unadapted.
 
-    The p-values are the bootstrap's, over listeners and clips; Holm's correction is
-    over the methods compared in one (scenario, K, metric, side).
+    Intervals are the bootstrap's, over listeners and clips; p-values come from
+    sign-flips of the listeners' differences (exact up to 16 listeners), corrected
+    after Holm over the methods compared in one (scenario, K, metric, side).
     """
     rows = []
     for num_support in sorted({k for _, k in scores}):
@@ -141,7 +142,7 @@ def _family(
                 higher_is_better=better,
             )
         )
-    corrected = paired.holm(jnp.stack([d.p_bootstrap for d in found]))
+    corrected = paired.holm(jnp.stack([d.p_permutation for d in found]))
     for (a, b), difference, p_holm in zip(pairs, found, corrected, strict=True):
         yield {
             "scenario": scenario,
@@ -152,8 +153,8 @@ def _family(
             "difference": _number(difference.mean),
             "low": _number(difference.low),
             "high": _number(difference.high),
-            "p_value": _number(difference.p_bootstrap),
-            "p_permutation": _number(difference.p_permutation),
+            "p_value": _number(difference.p_permutation),
+            "p_bootstrap": _number(difference.p_bootstrap),
             "p_holm": _number(p_holm),
             "share_worse": _number(difference.share_worse),
             "num_listeners": int(difference.num_listeners),
@@ -178,10 +179,17 @@ def per_listener(
 
 
 def reliability(
-    predictions: Predictions, method: str, num_support: int
-) -> dict[str, list[float]]:
-    """Returns the bins of a reliability diagram over all (clip, class) cells."""
-    bins = calibration.reliability_bins(*_flat(predictions, method, num_support))
+    predictions: Predictions, method: str, num_support: int, family: str
+) -> dict[str, list[float | None]]:
+    """Returns the bins of a reliability diagram over all (clip, class) cells.
+
+    In the softmax family a prediction stands for a share of the label set.
+    """
+    probs, targets, mask = _flat(predictions, method, num_support)
+    if family == "softmax":
+        kept = jnp.where(mask, targets, 0.0)
+        targets = kept / jnp.maximum(kept.sum(-1, keepdims=True), 1.0)
+    bins = calibration.reliability_bins(probs, targets, mask)
     return {
         "confidence": _numbers(bins.confidence),
         "frequency": _numbers(bins.frequency),
