@@ -35,7 +35,7 @@ def effective_number_weights(counts: np.ndarray) -> np.ndarray:
 
 def normalise_targets(
     targets: Float[Array, "*samples classes"], mask: Bool[Array, "*samples classes"]
-) -> Float[Array, "*samples classes"]:
+) -> Float[jax.Array, "*samples classes"]:
     """Returns each label set as a distribution: multi-hot / number of labels.
 
     A sample without an answered label stays all zero.
@@ -57,7 +57,7 @@ def multilabel_cross_entropy(
     mask: Bool[Array, "samples classes"],
     class_weights: Float[Array, " classes"] | None = None,
     smoothing: float = 0.0,
-) -> Float[Array, ""]:
+) -> Float[jax.Array, ""]:
     """Returns the class-balanced cross-entropy over a set of clips, in nats per clip.
 
     y = multi-hot / labels given, smoothed y <- (1-e) y + (1-y) e/(C-1); a clip's loss
@@ -79,7 +79,7 @@ def multilabel_bce(
     mask: Bool[Array, "samples classes"],
     class_weights: Float[Array, " classes"] | None = None,
     smoothing: float = 0.0,
-) -> Float[Array, ""]:
+) -> Float[jax.Array, ""]:
     """Returns the class-balanced binary cross-entropy, in nats per answered cell.
 
     Each class is a yes/no question, with targets smoothed towards one half.
