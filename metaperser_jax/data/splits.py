@@ -70,6 +70,7 @@ def make_folds(corpus: Corpus, spec: SplitSpec) -> list[Fold]:
     most = -(-len(listeners) // spec.num_test_listeners)
     count = min(spec.num_folds or most, most)
     groups = clip_groups(corpus, spec.group_by)
+    _check_groups(len(np.unique(groups)), spec)
     order = rng.permutation(groups.max() + 1)
     folds = [_fold(i, listeners, groups, order, spec) for i in range(count)]
     for fold in folds:
@@ -85,6 +86,22 @@ def _check_sizes(num_listeners: int, spec: SplitSpec) -> None:
             f"{spec.num_dev_listeners} development listeners and still train on one: "
             "lower split.num_test_listeners or split.num_dev_listeners (0 chooses on "
             "development clips of the training listeners)."
+        )
+
+
+def _check_groups(count: int, spec: SplitSpec) -> None:
+    num_dev = 0 if spec.num_dev_listeners else _share(spec.dev_fraction, count)
+    if not spec.num_dev_listeners and not num_dev:
+        raise InputError(
+            "there is neither a development listener nor a development clip to choose "
+            "checkpoints on: raise split.num_dev_listeners or split.dev_fraction."
+        )
+    held_out = _share(spec.unseen_fraction, count) + num_dev
+    if held_out >= count:
+        raise InputError(
+            f"{count} {spec.group_by}(s) cannot give {held_out} to the unseen and the "
+            "development clips and still train on one: lower split.unseen_fraction or "
+            "split.dev_fraction, or hold out smaller groups (split.group_by)."
         )
 
 
@@ -126,6 +143,8 @@ def _share(fraction: float, count: int) -> int:
 def check_leakage(fold: Fold, corpus: Corpus, group_by: GroupBy) -> None:
     """Refuses a fold in which a listener, clip, group or content is on both sides.
 
+    Where whole sessions are held out, their speakers must be as well.
+
     Raises:
       InputError: with up to three examples.
     """
@@ -135,15 +154,13 @@ def check_leakage(fold: Fold, corpus: Corpus, group_by: GroupBy) -> None:
         & (set(fold.train_listeners) | set(fold.dev_listeners)),
         corpus.annotators,
     )
-    _refuse(
-        "clip",
-        np.flatnonzero(fold.unseen_clips & (fold.train_clips | fold.dev_clips)),
-        corpus.clips,
-    )
     inside = fold.train_clips | fold.dev_clips
+    _refuse("clip", np.flatnonzero(fold.unseen_clips & inside), corpus.clips)
     names = {"content": np.asarray(corpus.content_hashes)}
+    if group_by == "session":
+        names["session"] = corpus.sessions
     if group_by != "clip":
-        names[group_by] = getattr(corpus, f"{group_by}s")
+        names["speaker"] = corpus.speakers
     for kind, values in names.items():
         shared = np.intersect1d(values[inside], values[fold.unseen_clips])
         _refuse(kind, shared[shared != ""])

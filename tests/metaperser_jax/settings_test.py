@@ -13,7 +13,8 @@ from metaperser_jax import methods, settings
 from metaperser_jax.errors import InputError
 from metaperser_jax.settings import EvaluationSettings, from_config
 
-CONFIGS = sorted(pathlib.Path("configs").glob("*.py"))
+CONFIGS = sorted(pathlib.Path(__file__).parents[2].glob("configs/*.py"))
+(COMMON,) = (path for path in CONFIGS if path.stem == "common")
 SPEC_METHODS = {
     "no_adaptation",  # SSL-E
     "prior_calibration",
@@ -132,7 +133,7 @@ class TestConfigFiles:
             assert from_config(config)
 
     def test_each_key_can_be_set_by_a_flag_and_keeps_its_default(self):
-        base = runpy.run_path("configs/common.py")["base_config"]().to_dict()
+        base = runpy.run_path(str(COMMON))["base_config"]().to_dict()
         for name, section in settings.SECTIONS.items():
             assert base[name] == section()._asdict(), name
         assert from_config(base) == from_config({"corpus": "synthetic"})
