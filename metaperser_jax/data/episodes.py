@@ -11,7 +11,7 @@ PADDING = -1
 MODES = ("independent", "same", "disjoint")
 
 
-def rows_of(pool: Pool, annotator: int) -> np.ndarray:
+def rows_of(pool: Pool, annotator: int | np.integer) -> np.ndarray:
     """Returns the rows of the pool that this listener rated."""
     return np.flatnonzero(pool.annotator == annotator)
 
@@ -61,7 +61,7 @@ def sample_rows(
     if len(rows) < (2 if mode == "disjoint" else 1):
         raise InputError(
             f"a listener with {len(rows)} clip(s) cannot give an episode in mode "
-            f"{mode!r}: leave it out of training (split.min_clips)."
+            f"{mode!r}: leave it out of training."
         )
     first = rng.permutation(rows)
     if mode == "same":
@@ -83,7 +83,7 @@ def _disjoint_split(count: int, num_support: int, num_query: int) -> int:
 def sample_episode(
     rng: np.random.Generator,
     pool: Pool,
-    annotator: int,
+    annotator: int | np.integer,
     num_support: int,
     num_query: int,
     mode: SupportMode = "independent",
@@ -106,8 +106,8 @@ class EpisodeSampler:
         self.num_left_out = len(rows) - len(self.rows)
         if not self.rows:
             raise InputError(
-                f"no listener has {max(min_clips, 2)} rated clips in the training pool:"
-                " lower split.min_clips, or give more ratings."
+                f"no training listener has {max(min_clips, 2)} rated clips: give more "
+                "ratings, or hold out fewer clips (split.unseen_fraction)."
             )
 
     @property
@@ -217,8 +217,8 @@ def plan_evaluation(
         for a, r in used
     ]  # fmt: skip
     if not draws:
-        empty = np.full((0, num_draws, 1), PADDING)
-        return EvaluationPlan(np.zeros(0, int), empty, empty, len(rows), 0)
+        support, query = (np.zeros((0, num_draws, n), int) for n in (most_support, 1))
+        return EvaluationPlan(np.zeros(0, int), support, query, len(rows), 0)
     support = np.array([[s for s, _ in per] for per in draws])
     query = np.array([[q for _, q in per] for per in draws])
     longest = (query != PADDING).sum(-1).max()
