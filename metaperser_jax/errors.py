@@ -76,7 +76,12 @@ class Problems:
         lines = [
             json.dumps(problem._asdict(), ensure_ascii=False) for problem in self.rows
         ]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        # A file name that is no UTF-8 holds surrogates, which JSON writes as escapes.
+        path.write_text(
+            "".join(line + "\n" for line in lines),
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
 
 
 def did_you_mean(word: str, known: Any) -> str:

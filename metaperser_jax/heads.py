@@ -25,9 +25,14 @@ def pool_frames(
     hidden_states: Float[Array, "batch layers frames width"],
     mask: Bool[Array, "batch frames"],
 ) -> Float[Array, "batch layers width"]:
-    """Returns the mean over valid frames; a clip without one gives zeros."""
+    """Returns the mean over valid frames; a clip without one gives zeros.
+
+    Half precision is summed, and returned, in single: the sum over a long clip would
+    overflow it.
+    """
     kept = mask[:, None, :, None]  # [batch, 1, frames, 1]
-    total = jnp.where(kept, hidden_states, 0.0).sum(2)
+    dtype = jnp.promote_types(jnp.result_type(hidden_states), jnp.float32)
+    total = jnp.where(kept, hidden_states, 0.0).sum(2, dtype=dtype)
     return total / jnp.maximum(mask.sum(1), 1)[:, None, None].astype(total.dtype)
 
 
@@ -101,16 +106,17 @@ def make_head(
     """Returns the head module.
 
     Raises:
-      InputError: the activation is unknown or a size is not positive.
+      InputError: the activation is unknown or a size is too small.
     """
     if activation not in ACTIVATIONS:
         raise InputError(
             f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}."
         )
-    if num_classes < 2 or hidden < 1:
+    if num_classes < 2 or hidden < 1 or listener_width < 0:
         raise InputError(
-            f"num_classes={num_classes}, hidden={hidden}: expected at least two "
-            "classes and one hidden unit."
+            f"num_classes={num_classes}, hidden={hidden}, listener_width="
+            f"{listener_width}: expected at least two classes, one hidden unit and a "
+            "width of 0 (no listener embedding) or more."
         )
     return EmotionHead(num_classes, hidden, activation, listener_width)
 
