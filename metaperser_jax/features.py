@@ -30,7 +30,7 @@ class Features(NamedTuple):
     """Pooled hidden states of a corpus."""
 
     values: np.ndarray  # [clips, layers, width] float32
-    valid: np.ndarray  # [clips] bool, False = the clip could not be read
+    valid: np.ndarray  # [clips] bool, False = not read, or its features not finite
     num_cached: int  # how many came from disk
 
 
@@ -98,7 +98,8 @@ def extract(
       encoder: the encoder, its fingerprint names the cache's folder.
       params: of the encoder.
       cache_dir: parent of the cache's folder.
-      problems: unreadable clips become error rows here.
+      problems: unreadable clips, and clips whose features are not finite, become
+        error rows here.
       batch_size: clips encoded at once.
 
     Raises:
@@ -108,6 +109,11 @@ def extract(
         raise InputError(
             f"{corpus.name}: encoder {encoder.name!r} needs audio and the corpus has "
             "none: give audio files, or precomputed features."
+        )
+    if "" in corpus.content_hashes:
+        raise InputError(
+            f"{corpus.name}: clip {corpus.clips[corpus.content_hashes.index('')]!r} "
+            "has no content hash: features are kept by content, give every clip one."
         )
     cache = FeatureCache(cache_dir / encoder.fingerprint[:32], problems)
     missing = [i for i, h in enumerate(corpus.content_hashes) if h not in cache.entries]
@@ -120,7 +126,7 @@ def extract(
             cache.add(entries)
         progress.update(len(chunk))
     progress.close()
-    return _collect(corpus, encoder, cache, len(corpus.clips) - len(missing))
+    return _collect(corpus, encoder, cache, len(corpus.clips) - len(missing), problems)
 
 
 def _encode_chunk(
@@ -177,12 +183,16 @@ def padded_length(length: int) -> int:
 
 
 def _collect(
-    corpus: Corpus, encoder: Encoder, cache: FeatureCache, num_cached: int
+    corpus: Corpus,
+    encoder: Encoder,
+    cache: FeatureCache,
+    num_cached: int,
+    problems: Problems,
 ) -> Features:
     shape = (encoder.num_layers, encoder.width)
-    valid = np.array([h in cache.entries for h in corpus.content_hashes])
-    if not valid.any():
-        raise InputError(f"{corpus.name}: none of its {len(valid)} clips can be read.")
+    read = np.array([h in cache.entries for h in corpus.content_hashes])
+    if not read.any():
+        raise InputError(f"{corpus.name}: none of its {len(read)} clips can be read.")
     values = np.stack(
         [
             cache.entries.get(h, np.zeros(shape, np.float32))
@@ -190,7 +200,14 @@ def _collect(
         ]
     )
     finite = np.isfinite(values).all((1, 2))
-    return Features(np.nan_to_num(values), valid & finite, num_cached)
+    for clip in np.flatnonzero(~finite).tolist():
+        problems.error(
+            "not_finite_features",
+            corpus.clips[clip],
+            f"encoder {encoder.name!r} gives NaN or infinity for this clip: left out",
+        )
+    values[~finite] = 0
+    return Features(values, read & finite, num_cached)
 
 
 class Scaler(NamedTuple):
