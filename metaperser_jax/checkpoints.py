@@ -1,11 +1,17 @@
 """Checkpoints over orbax: save, restore the latest good step, restore the best.
 
 Orbax's traps are handled here: a full disk shows only when a save is waited for; an
-empty or foreign numeric folder would count as the latest step; a corrupt latest step
-has no fallback; shapes and dtypes that differ are not refused.
+empty or foreign numeric folder counts as the latest step, and saves below it are
+dropped without a word; flipped bits are read as numbers, a truncated latest step has
+no fallback; shapes and dtypes that differ are not refused. So each step carries the
+digests of its files, and what does not match them is set aside when the folder is
+opened.
 """
 
 import functools
+import hashlib
+import itertools
+import json
 import logging
 import pathlib
 from typing import Any, NamedTuple
@@ -21,6 +27,7 @@ from metaperser_jax.typing import MetaParams
 
 STATE, INFO = "state", "info"
 MODEL_FILE = "meta_params.safetensors"
+DIGESTS = "digests.json"  # file of a step -> sha256, written last
 
 
 class Restored(NamedTuple):
@@ -39,13 +46,17 @@ class Checkpoints:
     """The checkpoints of one training stage in one folder; close it after use."""
 
     def __init__(self, folder: pathlib.Path, num_latest: int = 2):
-        """Opens (and creates) the folder; the best and the latest steps are kept."""
+        """Opens (and creates) the folder; the best and the latest steps are kept.
+
+        Steps that are incomplete or damaged are renamed; `latest` reports them.
+        """
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = pathlib.Path(folder).absolute()
         self._ocp = ocp
+        self._set_aside = set_aside_unreadable(self.folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [
@@ -71,7 +82,11 @@ class Checkpoints:
 
         Raises:
           MachineError: the disk is full or not writable; earlier steps stay.
+          ValueError: a step at or after this one is there.
         """
+        newest = self._manager.latest_step()
+        if newest is not None and step <= newest:  # orbax would drop it silently
+            raise ValueError(f"{self.folder}: step {step} is not after {newest}.")
         ocp = self._ocp
         args = ocp.args.Composite(
             **{STATE: ocp.args.StandardSave(tree), INFO: ocp.args.JsonSave(info)}
@@ -79,35 +94,30 @@ class Checkpoints:
         try:
             self._manager.save(step, args=args, metrics={"loss": float(loss)})
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
+            write_digests(self.folder / str(step))
+        except (OSError, ValueError) as error:  # a full disk is either
             raise MachineError(
                 f"{self.folder}: step {step} could not be saved: {error}. Earlier steps"
                 " are kept; free some disk space and start the same command again."
             ) from error
 
     def steps(self) -> list[int]:
-        """Returns the complete steps in order; empty or foreign folders are ignored."""
-        return [s for s in sorted(self._manager.all_steps()) if self._is_complete(s)]
-
-    def _is_complete(self, step: int) -> bool:
-        return (self.folder / str(step) / STATE).is_dir()
+        """Returns the readable steps in order."""
+        return sorted(self._manager.all_steps())
 
     def latest(self, like: Any, problems: Problems | None = None) -> Restored | None:
-        """Returns the newest readable step, or None; unreadable ones are reported."""
-        for step in reversed(self.steps()):
-            try:
-                return self.restore(step, like)
-            except InputError:
-                raise
-            except Exception as error:  # orbax raises many kinds for a damaged step
-                if problems is None:
-                    problems = Problems()
-                problems.warning(
-                    "corrupt_checkpoint",
-                    f"{self.folder}/{step}",
-                    f"cannot be read ({type(error).__name__}): the step before is used",
-                )
-        return None
+        """Returns the newest readable step, or None; unreadable ones are reported.
+
+        Raises:
+          InputError: it does not fit `like`.
+        """
+        for path, fault in self._set_aside:
+            if problems is not None:
+                message = f"{fault}; set aside, the newest readable step is used"
+                problems.warning("corrupt_checkpoint", str(path), message)
+        self._set_aside = []
+        steps = self.steps()
+        return self.restore(steps[-1], like) if steps else None
 
     def best(self, like: Any) -> Restored:
         """Returns the step with the lowest loss.
@@ -116,7 +126,7 @@ class Checkpoints:
           InputError: there is none, or it does not fit `like`.
         """
         step = self._manager.best_step()
-        if step is None or not self._is_complete(step):
+        if step is None:
             raise InputError(
                 f"{self.folder}: no checkpoint there. Train first (--mode=train) with "
                 "the same --workdir."
@@ -142,6 +152,49 @@ class Checkpoints:
         ordered = [leaves[path] for path in trees.flatten(like)]
         tree = jax.tree.unflatten(jax.tree.structure(like), ordered)
         return Restored(step, tree, found[INFO])
+
+
+def write_digests(folder: pathlib.Path) -> None:
+    """Writes the sha256 of each file of a step, complete or not at all."""
+    scratch = folder / f".{DIGESTS}"
+    scratch.write_text(json.dumps(_digests(folder), indent=1), encoding="utf-8")
+    scratch.replace(folder / DIGESTS)
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    def digest(path: pathlib.Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = (path for path in files if not path.name.endswith(DIGESTS))
+    return {path.relative_to(folder).as_posix(): digest(path) for path in kept}
+
+
+def find_fault(folder: pathlib.Path) -> str | None:
+    """Returns what is wrong with a step's files, None if nothing is."""
+    try:
+        wanted = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        found = _digests(folder)
+    except (OSError, ValueError) as error:
+        return f"no complete checkpoint ({type(error).__name__})"
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    return f"{differing[0]} is damaged or missing" if differing else None
+
+
+def set_aside_unreadable(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    """Renames numeric folders that are no readable step; returns them with why.
+
+    Nothing is deleted: what was '6' becomes '6.unreadable'.
+    """
+    found = []
+    for path in sorted(folder.glob("[0-9]*")):
+        fault = find_fault(path) if path.name.isdecimal() and path.is_dir() else None
+        if fault is not None:
+            names = (f"{path.name}.unreadable{n or ''}" for n in itertools.count())
+            free = next(n for n in names if not (folder / n).exists())
+            found.append((path.rename(folder / free), fault))
+    return found
 
 
 def refuse_other_shapes(found: Any, like: Any, where: str) -> None:
@@ -171,15 +224,25 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def save_meta_params(folder: pathlib.Path, meta_params: MetaParams) -> None:
-    """Writes what was learned as one safetensors file, complete or not at all."""
+    """Writes what was learned as one safetensors file, complete or not at all.
+
+    Raises:
+      MachineError: the disk is full or not writable; what was there stays.
+    """
     tensors = {
         f"{part}/{path}": np.ascontiguousarray(leaf)
         for part, tree in meta_params._asdict().items()
         for path, leaf in trees.flatten(tree).items()
     }
     scratch = folder / f".{MODEL_FILE}"
-    save_file(tensors, scratch)
-    scratch.replace(folder / MODEL_FILE)
+    try:
+        save_file(tensors, scratch)
+        scratch.replace(folder / MODEL_FILE)
+    except (OSError, SafetensorError) as error:
+        raise MachineError(
+            f"{folder / MODEL_FILE}: could not be written: {error}. Free some disk "
+            "space and start the same command again."
+        ) from error
 
 
 def load_meta_params(folder: pathlib.Path) -> MetaParams:
@@ -191,20 +254,36 @@ def load_meta_params(folder: pathlib.Path) -> MetaParams:
     path = folder / MODEL_FILE
     try:
         tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: no trained model there. Train first (--mode=train) with the same "
+            "--workdir."
+        ) from error
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path}: no trained model there ({error}). Train first (--mode=train) "
-            "with the same --workdir."
+            f"{path}: the trained model cannot be read ({error}). Delete the file and "
+            "train again (--mode=train) with the same --workdir."
         ) from error
-    params: dict[str, Any] = {}
-    rates: dict[str, Any] = {}
-    for name, value in tensors.items():
-        part, _, path_of = name.partition("/")
-        if part == "learning_rates":
-            rates[path_of] = value
-        else:
-            *parents, leaf = path_of.split("/")
-            functools.reduce(lambda d, k: d.setdefault(k, {}), parents, params)[
-                leaf
-            ] = value
-    return MetaParams(params, rates)
+    if foreign := [n for n in tensors if n.partition("/")[0] not in MetaParams._fields]:
+        raise InputError(
+            f"{path}: tensor {foreign[0]!r} belongs to no trained model: expected "
+            f"names that begin with {' or '.join(f'{n}/' for n in MetaParams._fields)}."
+        )
+    return MetaParams(
+        _nested(_part(tensors, "params")), _part(tensors, "learning_rates")
+    )
+
+
+def _part(tensors: dict[str, np.ndarray], name: str) -> dict[str, Any]:
+    start = f"{name}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def _nested(leaves: dict[str, Any]) -> dict[str, Any]:
+    """{'projector/kernel': leaf} -> {'projector': {'kernel': leaf}}."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *parents, leaf = path.split("/")
+        inner = functools.reduce(lambda d, k: d.setdefault(k, {}), parents, tree)
+        inner[leaf] = value
+    return tree
