@@ -1,5 +1,7 @@
 """Outer optimisers: AdamW for theta, Adam for the learned rates, one clip."""
 
+from collections.abc import Callable, Hashable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +32,9 @@ def outer_optimizer(
     """
 
     def build(
-        learning_rate: float, rate_learning_rate: float
+        learning_rate: jax.Array, rate_learning_rate: jax.Array
     ) -> optax.GradientTransformation:
-        groups = {
+        groups: dict[Hashable, optax.GradientTransformation] = {
             "params": optax.adamw(
                 _annealed(learning_rate, cosine_steps), weight_decay=weight_decay
             ),
@@ -49,7 +51,7 @@ def outer_optimizer(
     )
 
 
-def _annealed(value, steps: int | None):
+def _annealed(value: jax.Array, steps: int | None) -> jax.Array | Callable:
     if steps is None:
         return value
     shape = optax.cosine_decay_schedule(1.0, steps)

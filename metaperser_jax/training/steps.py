@@ -57,10 +57,13 @@ def apply_if_finite(
     moved = optax.apply_updates(state.meta_params, updates)
     new = (moved, opt_state)
     old = (state.meta_params, state.opt_state)
-    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    meta_params, opt_state = jax.tree.map(
+        lambda a, b: jnp.where(finite, a, b), new, old
+    )
     skipped = (~finite).astype(jnp.int32)
     return TrainState(
-        *kept,
+        meta_params,
+        opt_state,
         state.step + 1,
         state.num_skipped + skipped,
         (state.skipped_in_a_row + 1) * skipped,
