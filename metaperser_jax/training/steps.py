@@ -37,7 +37,7 @@ def make_meta_train_step(
         state, finite = apply_if_finite(state, grads, info.query_loss, tx)
         metrics = {
             "query_loss": info.query_loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": jnp.sqrt(trees.squared_norm(grads)),
             "finite": finite,
         }
         return state, metrics
