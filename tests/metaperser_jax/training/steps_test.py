@@ -110,7 +110,6 @@ class TestMetaTrainStep:
 
     def test_a_run_compiles_exactly_two_steps(self, meta_step):
         _, _, step, begin = meta_step
-        step.clear_cache()
         current = begin()
         for number in range(4):
             order = "first" if number < 2 else "second"
