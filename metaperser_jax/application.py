@@ -1,6 +1,7 @@
 """A run from the command line: workdir, lock, modes, problems and exit codes."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -31,6 +32,7 @@ from metaperser_jax.train import train
 
 log = logging.getLogger("metaperser_jax")
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
 HEADLINE_REFERENCES = (
     "no_adaptation",
@@ -64,7 +66,8 @@ def run(
       command: what was typed, for the record.
 
     Returns:
-      0, 2 for faults of the input, 3 for faults of the machine, 1 for our own.
+      0, 2 for faults of the input, 3 for faults of the machine, 1 for our own, and
+      128 + the signal's number (130, 143) for a run that was stopped.
     """
     _log_plainly()
     folder = pathlib.Path(workdir)
@@ -73,24 +76,41 @@ def run(
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
         chosen = settings.from_config(config)
         with _stoppable(), _working_in(folder):
-            _dispatch(chosen, config, mode, folder, force, require_accelerator, command)
+            return _dispatch(
+                chosen, config, mode, folder, force, require_accelerator, command
+            )
     except (InputError, MachineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt as stop:
         print(
             f"stopped; the same command goes on where it was ({folder})",
             file=sys.stderr,
         )
-        return 130
-    except Exception:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except Exception as error:
+        if fault := machine_fault(error):
+            return _fail(fault, MachineError.exit_code)
         traceback.print_exc()
-        print(
-            "error: this is a bug of ours; please report the lines above",
-            file=sys.stderr,
+        return _fail("this is a bug of ours; please report the lines above", 1)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code
+
+
+def machine_fault(error: Exception) -> str | None:
+    """Returns what to tell when memory or disk has run out, None for other errors."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory ({str(error).partition(chr(10))[0]}). Three settings need "
+            "less: meta.task_chunk=1 adapts one listener at a time, meta.remat=True "
+            "recomputes inner steps, meta.second_order_from=1.0 keeps to the first "
+            "order. While features are computed: a smaller features.batch_size."
         )
-        return 1
-    return 0
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"{error}. Nothing is half-written: mend that and start again."
+    return None
 
 
 def _log_plainly() -> None:
@@ -111,14 +131,15 @@ def _dispatch(
     force: bool,
     require_accelerator: bool,
     command: str,
-) -> None:
+) -> int:
     log.info(_device_line(require_accelerator))
     _keep_compilations(chosen, folder)
     plain = flatten(config.to_dict() if hasattr(config, "to_dict") else config)
     problems = Problems(strict=chosen.strict)
     if mode == "check":
-        print(check.page(chosen, folder, problems))
-        return
+        page = check.page(chosen, folder, problems)
+        print(page.text)
+        return page.exit_code
     refuse_other_config(chosen, plain, folder, force)
     begun = time.monotonic()
     try:
@@ -130,10 +151,11 @@ def _dispatch(
             _evaluate_and_report(experiment, plain, command)
     finally:
         problems.write(folder / "problems.jsonl")
-    if problems.rows:
-        log.info("skipped or doubtful (%s):", folder / "problems.jsonl")
-        log.info(problems.summary())
+        if problems.rows:
+            log.info("skipped or doubtful (%s):", folder / "problems.jsonl")
+            log.info(problems.summary())
     log.info("done in %.0f s", time.monotonic() - begun)
+    return 0
 
 
 def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
@@ -198,9 +220,14 @@ def _device_line(require_accelerator: bool) -> str:
     """Returns what the run computes on.
 
     Raises:
-      MachineError: an accelerator is required and there is none.
+      MachineError: an accelerator is required, or named to JAX, and there is none.
     """
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise MachineError(
+            f"JAX finds no device: {error} Unset JAX_PLATFORMS to take what there is."
+        ) from error
     kind = devices[0].platform
     if require_accelerator and kind == "cpu":
         raise MachineError(
@@ -234,18 +261,37 @@ def refuse_other_config(
     path = folder / "config.json"
     new = {"training_hash": settings_hash(chosen), "config": plain}
     if path.exists() and not force:
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: cannot be read ({error}): remove it.") from error
+        old = _read_config(path)
         if old["training_hash"] != new["training_hash"]:
-            keys = sorted(set(old["config"]) | set(plain))
-            changed = [k for k in keys if old["config"].get(k) != plain.get(k)]
             raise InputError(
-                f"{folder} was begun with other settings ({', '.join(changed[:5])}). "
-                "Choose another --workdir, or --force to go on in this one."
+                f"{folder} was begun with other settings:\n"
+                + "".join(f"  {line}\n" for line in _changes(old["config"], plain))
+                + "Choose another --workdir, or --force to go on in this one."
             )
     write_json(path, new)
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        return {"training_hash": old["training_hash"], "config": dict(old["config"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not the config of a run ({type(error).__name__}: {error}). "
+            "Choose another --workdir, or --force to go on in this one."
+        ) from error
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], most: int = 10) -> list[str]:
+    """Returns a line for each key that differs, the evaluation's last."""
+    keys = sorted({*old, *new}, key=lambda key: (key.startswith("evaluation."), key))
+    lines = [
+        f"{key}: {old.get(key, 'nothing')!r} there, {new.get(key, 'nothing')!r} here"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more] or ["the defaults of another version"]
 
 
 @contextlib.contextmanager
@@ -285,8 +331,8 @@ def _stoppable() -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: os._exit(130))
-        raise KeyboardInterrupt
+            signal.signal(name, lambda number, _: os._exit(128 + number))
+        raise KeyboardInterrupt(number)
 
     before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

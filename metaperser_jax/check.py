@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import jax
 
@@ -13,7 +14,14 @@ from metaperser_jax.settings import Settings
 LEAST_FREE_GB = 1.0
 
 
-def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> str:
+class Page(NamedTuple):
+    """What was found."""
+
+    text: str
+    exit_code: int  # 0, or that of the error on it
+
+
+def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> Page:
     """Returns the page; it loads the corpus and its features, and trains nothing."""
     lines = [f"ok       {name} {version}" for name, version in versions().items()]
     kind = jax.devices()[0].platform
@@ -26,7 +34,8 @@ def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> str:
     try:
         experiment = open_experiment(settings, workdir, problems)
     except (InputError, MachineError) as error:
-        return "\n".join([*lines, f"error    {error}"])
+        lines += _listed(problems)
+        return Page("\n".join([*lines, f"error    {error}"]), error.exit_code)
     corpus = experiment.corpus
     lines.append(
         f"ok       corpus {corpus.name}: {len(corpus.clips)} clips, "
@@ -36,7 +45,11 @@ def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> str:
         f"ok       {len(experiment.folds)} fold(s), methods to train: "
         f"{', '.join(trained_methods(settings)) or 'none'}"
     )
-    lines += [f"{p.severity:8s} {p.where}: {p.message}" for p in problems.rows[:20]]
-    if len(problems.rows) > 20:
-        lines.append(f"warning  and {len(problems.rows) - 20} more problems")
-    return "\n".join(lines)
+    return Page("\n".join([*lines, *_listed(problems)]), 0)
+
+
+def _listed(problems: Problems, most: int = 20) -> list[str]:
+    lines = [f"{p.severity:8s} {p.where}: {p.message}" for p in problems.rows[:most]]
+    if len(problems.rows) > most:
+        lines.append(f"warning  and {len(problems.rows) - most} more problems")
+    return lines
