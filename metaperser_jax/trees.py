@@ -1,5 +1,6 @@
 """Path strings, regex selection and arithmetic over parameter trees."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -77,7 +78,7 @@ def scale(tree: Any, factor: Any) -> Any:
 def squared_norm(tree: Any) -> jax.Array:
     """Returns the sum of squares over all leaves, [] float."""
     leaves = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
-    return sum(leaves, start=jnp.zeros(()))
+    return functools.reduce(jnp.add, leaves) if leaves else jnp.zeros(())
 
 
 def all_finite(tree: Any) -> jax.Array:
