@@ -159,11 +159,15 @@ def _dispatch(
 
 
 def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
-    """Keeps compiled functions on disk, unless the user has named a place for them."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        place = cache_dir(chosen, folder) / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(place.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    """Keeps compiled functions on disk, where the user has not said it otherwise."""
+    place = cache_dir(chosen, folder) / "compiled"
+    wanted = {
+        "jax_compilation_cache_dir": str(place.absolute()),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    for name, value in wanted.items():
+        if not os.environ.get(name.upper()):
+            jax.config.update(name, value)
 
 
 def _evaluate_and_report(
