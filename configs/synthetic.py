@@ -12,14 +12,14 @@ def get_config():
     config.data.seed = 0
     config.data.num_clips = 480
     config.data.num_speakers = 12
-    config.data.num_listeners = 72
-    config.data.clips_per_listener = 160
+    config.data.num_listeners = 96
+    config.data.clips_per_listener = 200
     config.data.shuffle_listeners = False  # True: the negative control
 
     config.split.group_by = "session"
     config.split.unseen_fraction = 0.33
-    config.split.num_test_listeners = 16
-    config.split.num_dev_listeners = 12
+    config.split.num_test_listeners = 24
+    config.split.num_dev_listeners = 16
     config.split.num_folds = 1
 
     # Chosen on the development listeners. The plain loss is the proper one for NLL:

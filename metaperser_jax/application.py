@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -33,6 +33,7 @@ from metaperser_jax.train import train
 log = logging.getLogger("metaperser_jax")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+REPEAT_SECONDS = 2.0
 HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
 HEADLINE_REFERENCES = (
     "no_adaptation",
@@ -331,16 +332,27 @@ def _owner(file: Any) -> str:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM stop the run once, and at once the second time."""
+    """Makes SIGINT and SIGTERM stop the run once, and at once the second time.
+
+    What is raised while the garbage collector calls back is lost, so the first signal
+    is repeated until the run has come to its end.
+    """
+
+    def interrupt(number: int) -> NoReturn:
+        raise KeyboardInterrupt(number)
 
     def stop(number: int, frame: Any) -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda number, _: os._exit(128 + number))
-        raise KeyboardInterrupt(number)
+            signal.signal(name, lambda again, _: os._exit(128 + again))
+        signal.signal(signal.SIGALRM, lambda *_: interrupt(number))
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+        interrupt(number)
 
     before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for name, handler in before.items():
             signal.signal(name, handler)

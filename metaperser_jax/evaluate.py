@@ -15,9 +15,12 @@ from metaperser_jax import methods
 from metaperser_jax.checkpoints import load_meta_params
 from metaperser_jax.data.episodes import (
     EvaluationPlan,
+    fit_width,
+    listeners_of,
     pad_rows,
     plan_evaluation,
     rows_of,
+    stack_rows,
 )
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators, protocol
@@ -193,13 +196,8 @@ def rest_of(pool: Pool, plan: EvaluationPlan) -> np.ndarray:
         [np.setdiff1d(rows_of(pool, a), query) for query in queries]
         for a, queries in zip(plan.annotators, plan.query, strict=True)
     ]
-    longest = max(len(r) for per in rows for r in per)
-    return np.array(
-        [
-            [np.pad(r, (0, longest - len(r)), constant_values=-1) for r in per]
-            for per in rows
-        ]
-    )
+    flat = stack_rows([r for per in rows for r in per])
+    return flat.reshape(*plan.query.shape[:2], -1)
 
 
 def build_bank(
@@ -237,14 +235,12 @@ def build_bank(
 
 def listener_rows(data: FoldData, most: int, seed: int) -> tuple[np.ndarray, int]:
     """Returns [listeners, rows] of up to `most` known listeners, and how many more."""
-    known = np.unique(data.train.annotator)
+    known = listeners_of(data.train)
     kept = known
     if len(known) > most:
         kept = np.random.default_rng(seed).choice(known, most, replace=False)
     rows = [rows_of(data.train, a) for a in np.sort(kept)]
-    longest = max(map(len, rows))
-    padded = [np.pad(r, (0, longest - len(r)), constant_values=-1) for r in rows]
-    return np.stack(padded).astype(np.int32), len(known) - len(kept)
+    return stack_rows(rows), len(known) - len(kept)
 
 
 def plan_scenarios(experiment: Experiment, data: FoldData) -> dict[str, EvaluationPlan]:
@@ -315,12 +311,6 @@ def predict_scenario(
         pool.mask[safe] & ~padding[..., None],
         probs,
     )
-
-
-def fit_width(rows: np.ndarray, width: int) -> np.ndarray:
-    """Returns the rows [..., n] padded with -1 to `width`."""
-    missing = [(0, 0)] * (rows.ndim - 1) + [(0, width - rows.shape[-1])]
-    return np.pad(rows, missing, constant_values=-1)
 
 
 def note_plan(
@@ -413,7 +403,7 @@ def true_probabilities(
     """Returns the simulator's own P(label | clip, listener) on the query sets."""
     truth = experiment.corpus.ground_truth
     assert truth is not None
-    found = truth[data.test_ratings[np.where(plan.query >= 0, plan.query, 0)]]
+    found = truth[np.where(plan.query >= 0, plan.query, 0)]
     if experiment.settings.loss.family == "softmax":
         found = found / found.sum(-1, keepdims=True)
     return found.astype(np.float32)
@@ -435,7 +425,7 @@ def save_predictions(path: pathlib.Path, found: dict[str, Predictions]) -> None:
             arrays[f"{scenario}|probs|{method}|{k}"] = probs
     scratch = path.with_name(f".{path.name}")
     with scratch.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     scratch.replace(path)
 
 

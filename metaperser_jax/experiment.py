@@ -48,8 +48,7 @@ class FoldData(NamedTuple):
     dev: Pool
     test: Pool  # held-out listeners; where it is one alone, training listeners too,
     #   as donors of the wrong-listener control
-    scenario: dict[str, np.ndarray]  # name -> [test ratings] bool
-    test_ratings: np.ndarray  # [test ratings] index into the corpus' ratings
+    scenario: dict[str, np.ndarray]  # name -> [ratings] bool, on one of its clips
     scaler: Scaler
     spec: methods.ModelSpec
     prior: tuple[float, ...]  # [classes] rates of the training listeners
@@ -103,7 +102,7 @@ def load_features(
                 f"{corpus.name}: features.inputs='precomputed' but the corpus brings "
                 "none: name the table with data.features, or use 'audio'."
             )
-        digest = hashlib.sha256(np.ascontiguousarray(corpus.features)).hexdigest()
+        digest = hashlib.sha256(corpus.features.tobytes()).hexdigest()
         return corpus.features, everything, digest
     encoder, params = load_encoder(wanted.encoder)
     found = features.extract(
@@ -157,7 +156,8 @@ def prepare_fold(experiment: Experiment, fold: Fold) -> FoldData:
     }
     targets, mask = corpus.ratings.targets[train], corpus.ratings.mask[train]
     counts = (targets * mask).sum(0)
-    spec = methods.model_spec(settings, *inputs.shape[1:], len(corpus.classes), counts)
+    layers, width = inputs.shape[1:]
+    spec = methods.model_spec(settings, layers, width, len(corpus.classes), counts)
     return FoldData(
         fold,
         splits.make_pool(corpus, inputs, row, train),
@@ -165,8 +165,7 @@ def prepare_fold(experiment: Experiment, fold: Fold) -> FoldData:
             corpus, inputs, row, rated(fold.dev_listeners, fold.dev_clips)
         ),
         splits.make_pool(corpus, inputs, row, test),
-        {name: chosen[corpus.ratings.clip[test]] for name, chosen in clips.items()},
-        np.flatnonzero(test),
+        {name: chosen[corpus.ratings.clip] for name, chosen in clips.items()},
         scaler,
         spec,
         label_rates(targets, mask, settings.loss.family),
@@ -178,7 +177,7 @@ def has_answer(corpus: Corpus, family: str) -> np.ndarray:
     given = corpus.ratings.mask
     if family == "softmax":
         given = given & (corpus.ratings.targets > 0)
-    return given.any(-1)
+    return np.asarray(given.any(-1))
 
 
 def label_rates(
@@ -199,7 +198,7 @@ def plan_dev(
     data: FoldData, settings: Settings, num_support: int, num_draws: int, seed: int
 ) -> episodes.EvaluationPlan:
     """Returns the draws on development listeners that choices are made on."""
-    annotators = np.unique(data.dev.annotator)
+    annotators = episodes.listeners_of(data.dev)
     plan = episodes.plan_evaluation(
         data.dev,
         annotators,

@@ -17,7 +17,7 @@ from metaperser_jax.typing import Array, Batch, MetaParams, Params, SupportMode
 
 LISTENER_WIDTH = 16  # of the embedding baseline
 FINE_TUNE_STEPS = 20
-FINE_TUNE_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+FINE_TUNE_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RATE_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # 0: does not adapt
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 1e6)
 
@@ -88,7 +88,9 @@ def make_model(spec: ModelSpec) -> Model:
         spec.num_classes, spec.hidden, spec.activation, spec.listener_width
     )
     apply_fn = functools.partial(heads.apply_head, head)
-    weights = spec.class_weights and np.asarray(spec.class_weights, np.float32)
+    weights = None
+    if spec.class_weights is not None:
+        weights = np.asarray(spec.class_weights, np.float32)
 
     def rates_fn(batch: Batch) -> tuple[jax.Array, jax.Array]:
         if spec.family == "sigmoid":
@@ -108,12 +110,14 @@ def make_model(spec: ModelSpec) -> Model:
 
 def make_maml(model: Model, meta: MetaSettings, adapt: str) -> MetaLearner:
     """Returns MAML as configured, adapting the tensors that match `adapt`."""
+    bounded = bool(meta.rate_bounds)
+    low, high = meta.rate_bounds or (0.0, 0.0)
     return learners.maml(
         model.loss_fn,
         meta.num_steps,
         adapt,
         meta.init_learning_rate,
-        rate_bounds=meta.rate_bounds or None,
+        rate_bounds=(low, high) if bounded else None,
         proximal=meta.proximal,
         multi_step_weights=meta.multi_step_weights or None,
         task_chunk=meta.task_chunk or None,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from metaperser_jax import methods
 from metaperser_jax.checkpoints import Checkpoints, save_meta_params
-from metaperser_jax.data.episodes import EpisodeSampler
+from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
@@ -65,6 +65,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
     tx = _optimizer(chosen.learning_rate, 0.0, chosen.weight_decay, 1.0, None)
     epoch_fn = _pretrain_epoch(model.loss_fn, tx)
     train_data = everything(evaluators.to_device(data.train))
+    rows = np.flatnonzero(data.train.annotator >= 0)
     dev_loss = dev_loss_fn(experiment, data, learner, data.spec)
     start = state.init_state(
         learner.init(initial_params(experiment, data, "pretrain")), tx
@@ -72,9 +73,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
 
     def advance(current: state.TrainState, epoch: int) -> tuple[Any, dict[str, float]]:
         index = epoch_index(
-            len(data.train.row),
-            chosen.batch_size,
-            (settings.seed, PRETRAIN_SEED, epoch),
+            rows, chosen.batch_size, (settings.seed, PRETRAIN_SEED, epoch)
         )
         current, losses = epoch_fn(current, train_data, index)
         return current, {"train_loss": float(losses.mean())}
@@ -118,7 +117,7 @@ def meta_train(
     if recipe.second_order_from is not None:
         annealed_from = recipe.second_order_from
 
-    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, float]]:
+    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, Any]]:
         drawn = sampler.sample(
             step,
             min(meta.num_tasks, sampler.num_listeners),
@@ -163,12 +162,17 @@ def everything(pool: evaluators.DevicePool) -> Batch:
     return Batch(pool.inputs[pool.row], pool.targets, pool.mask)
 
 
-def epoch_index(count: int, batch_size: int, seed: tuple[int, ...]) -> jax.Array:
-    """Returns [steps, batch] a shuffled epoch; the last partial batch is topped up."""
-    order = np.random.default_rng(seed).permutation(count)
-    size = min(batch_size, count)
-    padded = np.resize(order, math.ceil(count / size) * size)
-    return jnp.asarray(padded.reshape(-1, size), jnp.int32)
+def epoch_index(rows: np.ndarray, batch_size: int, seed: tuple[int, ...]) -> jax.Array:
+    """Returns [steps, batch] the rows in a new order, topped up to whole batches.
+
+    The number of batches is a multiple of 16 where there are as many: folds of nearly
+    one size share a compilation.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    size = min(batch_size, len(rows))
+    steps = math.ceil(len(rows) / size)
+    steps = round_up(steps) if steps > WIDTH_GRAIN else steps
+    return jnp.asarray(np.resize(order, (steps, size)), jnp.int32)
 
 
 def dev_loss_fn(

@@ -1,6 +1,6 @@
 """What travels between the rooms: NamedTuples whose fields carry their shapes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -32,7 +32,7 @@ class MetaParams(NamedTuple):
     """What meta-training learns."""
 
     params: Params  # the shared starting point theta
-    learning_rates: dict[str, Array]  # path of an adapted tensor -> [steps];
+    learning_rates: Mapping[str, Array]  # path of an adapted tensor -> [steps];
     #   closed forms keep {'strength': [1]} here, what the shared model is worth
 
 
@@ -86,11 +86,15 @@ class Corpus(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Ratings with their inputs: what episodes are drawn from."""
+    """Ratings with their inputs: what episodes are drawn from.
+
+    It holds all ratings of the corpus, so that every split of every fold has the same
+    shapes and shares its compilations; those outside the split have no annotator.
+    """
 
     inputs: np.ndarray  # [rows, layers, width]
     row: np.ndarray  # [ratings] int32, index into `inputs`
     clip: np.ndarray  # [ratings] int32
-    annotator: np.ndarray  # [ratings] int32
+    annotator: np.ndarray  # [ratings] int32, -1 = not in this split
     targets: np.ndarray  # [ratings, classes] float32
     mask: np.ndarray  # [ratings, classes] bool

@@ -8,12 +8,30 @@ from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Batch, Episode, Pool, SupportMode
 
 PADDING = -1
+WIDTH_GRAIN = 16
 MODES = ("independent", "same", "disjoint")
 
 
 def rows_of(pool: Pool, annotator: int | np.integer) -> np.ndarray:
     """Returns the rows of the pool that this listener rated."""
     return np.flatnonzero(pool.annotator == annotator)
+
+
+def listeners_of(pool: Pool) -> np.ndarray:
+    """Returns the listeners with a rating in the pool's split, ascending."""
+    found = np.unique(pool.annotator)
+    return found[found >= 0]
+
+
+def round_up(size: int, grain: int = WIDTH_GRAIN) -> int:
+    """Returns the next multiple of `grain`: few widths, few compilations."""
+    return -(-size // grain) * grain
+
+
+def stack_rows(rows: list[np.ndarray]) -> np.ndarray:
+    """Stacks [n_i] rows as [listeners, width], padded with -1."""
+    width = round_up(max(map(len, rows)))
+    return np.stack([pad_rows(r, width) for r in rows]).astype(np.int32)
 
 
 def gather(pool: Pool, rows: np.ndarray) -> Batch:
@@ -101,7 +119,7 @@ class EpisodeSampler:
         """Keeps the rows of every listener with at least `min_clips` ratings."""
         self.pool = pool
         self.seed = seed
-        rows = [rows_of(pool, a) for a in np.unique(pool.annotator)]
+        rows = [rows_of(pool, a) for a in listeners_of(pool)]
         self.rows = [r for r in rows if len(r) >= max(min_clips, 2)]
         self.num_left_out = len(rows) - len(self.rows)
         if not self.rows:
@@ -167,6 +185,12 @@ class EpisodeSampler:
         return Episode(gather(self.pool, support), gather(self.pool, query))
 
 
+def fit_width(rows: np.ndarray, width: int) -> np.ndarray:
+    """Returns the rows [..., n] cut or padded with -1 to `width`."""
+    missing = [(0, 0)] * (rows.ndim - 1) + [(0, max(width - rows.shape[-1], 0))]
+    return np.pad(rows[..., :width], missing, constant_values=PADDING)
+
+
 class EvaluationPlan(NamedTuple):
     """Which rows each held-out listener adapts to and is judged on, draw by draw."""
 
@@ -224,7 +248,7 @@ def plan_evaluation(
     longest = (query != PADDING).sum(-1).max()
     short = sum(len(r) < most_support + min_query for _, r in used)
     return EvaluationPlan(
-        np.array([a for a, _ in used]), support, query[..., :longest],
+        np.array([a for a, _ in used]), support, fit_width(query, round_up(longest)),
         len(rows) - len(used), short,
     )  # fmt: skip
 

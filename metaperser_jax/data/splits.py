@@ -14,6 +14,7 @@ from metaperser_jax.typing import Corpus, Pool
 
 GroupBy = Literal["session", "speaker", "clip"]
 SCENARIOS = ("seen", "unseen")
+NOBODY = -1  # annotator of a rating outside a split
 
 
 class SplitSpec(NamedTuple):
@@ -176,12 +177,9 @@ def _refuse(kind: str, shared, names=None) -> None:
 
 
 def make_pool(
-    corpus: Corpus,
-    inputs: np.ndarray,
-    row: np.ndarray,
-    keep: np.ndarray,
+    corpus: Corpus, inputs: np.ndarray, row: np.ndarray, keep: np.ndarray
 ) -> Pool:
-    """Returns the kept ratings with their inputs.
+    """Returns the ratings with their inputs; those not kept lose their annotator.
 
     Args:
       corpus: the corpus.
@@ -192,11 +190,11 @@ def make_pool(
     ratings = corpus.ratings
     return Pool(
         inputs,
-        row[keep].astype(np.int32),
-        ratings.clip[keep],
-        ratings.annotator[keep],
-        ratings.targets[keep],
-        ratings.mask[keep],
+        row.astype(np.int32),
+        ratings.clip,
+        np.where(keep, ratings.annotator, NOBODY).astype(np.int32),
+        ratings.targets,
+        ratings.mask,
     )
 
 

@@ -57,7 +57,7 @@ def concatenate(parts: list[Predictions]) -> Predictions:
 
 
 def score_all(
-    predictions: Predictions, family: str, num_resamples: int, seed: int
+    predictions: Predictions, family: base.Family, num_resamples: int, seed: int
 ) -> dict[tuple[str, int], Scores]:
     """Returns the scores of each (method, K), bootstrapped with the same weights."""
     metric = base.collection(classification.standard_metrics(family))
@@ -179,7 +179,7 @@ def per_listener(
 
 
 def reliability(
-    predictions: Predictions, method: str, num_support: int, family: str
+    predictions: Predictions, method: str, num_support: int, family: base.Family
 ) -> dict[str, list[float | None]]:
     """Returns the bins of a reliability diagram over all (clip, class) cells.
 
@@ -198,7 +198,7 @@ def reliability(
 
 
 def cooccurrence(
-    predictions: Predictions, method: str, num_support: int, family: str
+    predictions: Predictions, method: str, num_support: int, family: base.Family
 ) -> list[list[float | None]]:
     """Returns [classes][classes]: given a true label (row), how often each is said."""
     metric = classification.co_occurrence(classification.DecisionRule(family))

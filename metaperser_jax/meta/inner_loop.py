@@ -7,7 +7,7 @@ Second order differentiates through g_s; first order holds it fixed, so that
 dJ/dtheta = grad J(phi_n) and dJ/dalpha[l, s] = -<g_s[l], grad_l J(phi_n)>.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -47,7 +47,7 @@ def run(
     loop: InnerLoop,
     loss_fn: LossFn,
     params: Params,
-    learning_rates: dict[str, Any],
+    learning_rates: Mapping[str, Any],
     support: Data,
     *,
     order: Order,

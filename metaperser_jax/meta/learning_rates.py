@@ -1,5 +1,6 @@
 """LSLR: one learned rate per adapted tensor and inner step (MAML++, section 4)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ def init(params: Any, adapt: str, num_steps: int, value: float) -> dict[str, jax
 
 
 def at_steps(
-    rates: dict[str, Any], num_steps: int, bounds: tuple[float, float] | None
+    rates: Mapping[str, Any], num_steps: int, bounds: tuple[float, float] | None
 ) -> dict[str, jax.Array]:
     """Returns the rates for `num_steps` steps, the last one repeated, and clamped.
 

@@ -1,0 +1,51 @@
+"""WHiSER (Naini et al., Interspeech 2024): 26 listeners, labels only, multi-label.
+
+There is no audio: a clip is represented by what the *other* listeners said of it, the
+held-out listeners left out everywhere. What is measured is how far a listener's habits
+can be learned from few labels.
+
+Command: python run.py --config=configs/whiser.py --config.data.root=FOLDER
+"""
+
+from configs import manifest
+
+# Without the slow and the weak baselines, which the synthetic corpus shows.
+METHODS = (
+    "full",
+    "minus_csmt",
+    "minus_da",
+    "minus_lslr",
+    "maml",
+    "fomaml",
+    "listener_embedding",
+    "no_adaptation",
+    "base_rate",
+    "prior_calibration",
+    "fine_tune",
+    "nearest_listener",
+    "oracle",
+    "wrong_listener",
+)
+
+
+def get_config():
+    config = manifest.get_config()
+    config.data.name = "whiser"
+    config.data.audio = None
+    config.data.min_ratings = 40
+    config.data.label_columns = ("secondary",)
+    config.data.dimension_columns = ("arousal", "valence", "dominance")
+    config.features.inputs = "other_raters"
+    config.loss.family = "sigmoid"
+    config.split.num_test_listeners = 2
+    config.split.num_dev_listeners = 6
+    config.split.unseen_fraction = 0.25
+    config.head.hidden = 32
+    config.pretrain.epochs = 40
+    config.meta.init_learning_rate = 3.0  # the sigmoid loss is a mean over 17 classes
+    config.meta.rate_learning_rate = 0.1
+    config.meta.num_tasks = 6
+    config.meta.duration = "200 steps"
+    config.evaluation.max_query = 128
+    config.evaluation.methods = METHODS
+    return config
