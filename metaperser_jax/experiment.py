@@ -65,8 +65,8 @@ def open_experiment(
     cache = cache_dir(settings, workdir)
     corpus = load_corpus(settings, cache, problems)
     corpus = corpora.validate_corpus(corpus, problems)
+    folds = splits.make_folds(corpus, settings.split)  # may refuse: features cost time
     values, valid, fingerprint = load_features(settings, corpus, cache, problems)
-    folds = splits.make_folds(corpus, settings.split)
     hashes = {"corpus": corpora.corpus_hash(corpus), "inputs": fingerprint}
     return Experiment(
         settings, workdir, corpus, corpora.summarise(corpus), values, valid, folds,

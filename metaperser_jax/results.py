@@ -53,7 +53,7 @@ def write_results(
         seeds={"seed": settings.seed},
         corpus=experiment.summary,
         records=records,
-        comparisons=comparisons,
+        comparisons=shown(comparisons),
         per_listener=listeners,
         learning_rates=learned_rates(experiment),
         **pictured(experiment, predictions),
@@ -66,6 +66,16 @@ def write_results(
     write_json(workdir / "run.json", provenance(data))
     tables.write_csv(records, workdir / "results.csv")
     return data
+
+
+def shown(comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what the report shows: the method, and the wrong-listener control."""
+    control = ("wrong_listener", protocol.REFERENCE)
+    return [
+        row
+        for row in comparisons
+        if row["method"] == "full" or (row["method"], row["reference"]) == control
+    ]
 
 
 def _headline(

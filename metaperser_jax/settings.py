@@ -5,6 +5,7 @@ This is where a ConfigDict ends: what follows sees NamedTuples.
 
 import collections.abc
 import math
+import operator
 import re
 import types
 import typing
@@ -202,6 +203,10 @@ _BELOW_ONE = Rule(lambda v: 0 <= v < 1, "at least 0 and below 1")
 _RANGE = Rule(
     lambda v: len(v) == 2 and 1 <= v[0] <= v[1], "(fewest, most), 1 <= fewest <= most"
 )
+_GROWING = Rule(
+    lambda v: len(v) > 0 and v[0] >= 1 and all(map(operator.lt, v, v[1:])),
+    "one number or more, each larger than the one before, the first at least 1",
+)
 _BOUNDS = Rule(
     lambda v: not v or (len(v) == 2 and v[0] < v[1]), "() or (low, high), low < high"
 )
@@ -209,6 +214,7 @@ _BOUNDS = Rule(
 RULES: dict[str, Rule] = {
     "seed": _SEED,
     "split.seed": _SEED,
+    "data.root": Rule(lambda v: str(v) != "", "a folder (--config.data.root=FOLDER)"),
     "features.batch_size": _at_least(1),
     "split.num_test_listeners": _at_least(1),
     "split.num_dev_listeners": _at_least(0),
@@ -240,7 +246,7 @@ RULES: dict[str, Rule] = {
     "meta.clip_norm": _POSITIVE,
     "meta.evaluations": _at_least(1),
     "meta.max_skipped": _at_least(1),
-    "evaluation.num_support": _each(_at_least(1), 1),
+    "evaluation.num_support": _GROWING,
     "evaluation.headline_support": _at_least(1),
     "evaluation.num_draws": _at_least(1),
     "evaluation.min_query": _at_least(1),

@@ -245,7 +245,7 @@ def plan_evaluation(
         return EvaluationPlan(np.zeros(0, int), support, query, len(rows), 0)
     support = np.array([[s for s, _ in per] for per in draws])
     query = np.array([[q for _, q in per] for per in draws])
-    longest = (query != PADDING).sum(-1).max()
+    longest = int((query != PADDING).sum(-1).max())
     short = sum(len(r) < most_support + min_query for _, r in used)
     return EvaluationPlan(
         np.array([a for a, _ in used]), support, fit_width(query, round_up(longest)),

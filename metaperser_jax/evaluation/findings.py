@@ -70,7 +70,7 @@ def scenario_findings(
         *_against_baselines(by_reference),
         *_against_ablations(by_reference),
         *_doubts(by_reference),
-        *_losses_elsewhere(pairs, metric),
+        *_elsewhere(pairs, metric),
         *_few_listeners(here),
     ]
 
@@ -221,16 +221,24 @@ def _doubts(by_reference: dict[str, dict]) -> list[Finding]:
     return found
 
 
-def _losses_elsewhere(pairs: Sequence[dict], metric: str) -> list[Finding]:
-    lost = [
-        _title(row["metric"])
+def _elsewhere(pairs: Sequence[dict], metric: str) -> list[Finding]:
+    """Says which other metrics adaptation changes significantly, gains and losses."""
+    others = [
+        row
         for row in tables.select(pairs, reference=REFERENCE)
-        if row["metric"] != metric and tables.verdict(row) == "worse"
+        if row["metric"] != metric
     ]
-    if not lost:
-        return []
-    text = f"Adaptation makes {sentence_list(lost)} significantly worse."
-    return [Finding("bad", text)]
+    found = []
+    for verdict, tone in (("better", "good"), ("worse", "bad")):
+        changed = [
+            f"{_title(row['metric'])} ({titles.format_signed(row['difference'])})"
+            for row in others
+            if tables.verdict(row) == verdict
+        ]
+        if changed:
+            text = f"Adaptation makes {sentence_list(changed)} significantly {verdict}."
+            found.append(Finding(tone, text))
+    return found
 
 
 def _few_listeners(here: Sequence[dict]) -> list[Finding]:

@@ -150,7 +150,7 @@ def test_a_gain_that_is_not_personal_is_doubted():
     assert only(found, "the gain is personal").tone == "good"
 
 
-def test_losses_in_other_metrics_are_said():
+def test_gains_and_losses_in_other_metrics_are_said():
     found = find(
         [
             comparison(),
@@ -158,8 +158,8 @@ def test_losses_in_other_metrics_are_said():
             comparison(metric="nll", difference=-0.05),
         ]
     )
-    assert only(found, "makes ECE significantly worse").tone == "bad"
-    assert not any("NLL" in finding.text for finding in found)
+    assert only(found, "makes ECE (+0.050) significantly worse").tone == "bad"
+    assert only(found, "makes NLL (-0.050) significantly better").tone == "good"
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, True), (5, True), (6, False)])
