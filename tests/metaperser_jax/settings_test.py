@@ -165,8 +165,10 @@ FAULTS = [
     ("meta.learning_rate", float("inf"), "finite"),
     ("meta.clip_norm", -1.0, "above 0"),
     ("meta.remat", 1, "bool"),
-    ("evaluation.num_support", (), "1 or more"),
-    ("evaluation.num_support", (4, 0), "at least 1"),
+    ("evaluation.num_support", (), "one number or more"),
+    ("evaluation.num_support", (0, 4), "the first at least 1"),
+    ("evaluation.num_support", (16, 4), "each larger than the one before"),
+    ("evaluation.num_support", (4, 4), "each larger than the one before"),
     ("evaluation.num_support", (4, "8"), "tuple[int"),
     ("evaluation.num_support", 16, "tuple[int"),
     ("evaluation.num_support", (4, 8), "headline_support=16"),
@@ -235,6 +237,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("key", "value", "message"),
         [
+            ("root", "", "a folder (--config.data.root=FOLDER)"),
             ("label_columns", "label", "Sequence[str]"),
             ("classes", [1, 2], "Sequence[str] | None"),
             ("keep_rows", [["query", [1]]], "Sequence[tuple[str, Sequence[str]]]"),
@@ -265,7 +268,8 @@ class TestFaults:
             from_config(config)
 
     def test_every_rule_names_a_key_that_exists(self):
-        sections = {**settings.SECTIONS, "": settings.Settings}
+        data = settings.CORPORA["manifest"]
+        sections = {**settings.SECTIONS, "": settings.Settings, "data": data}
         for key in settings.RULES:
             section, _, name = key.rpartition(".")
             assert name in sections[section]._fields, key

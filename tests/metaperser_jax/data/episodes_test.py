@@ -145,6 +145,33 @@ class TestGather:
         assert set(used) <= own
 
 
+class TestWidths:
+    @pytest.mark.parametrize(
+        ("size", "width"), [(0, 0), (1, 16), (16, 16), (17, 32), (160, 160)]
+    )
+    def test_round_up(self, size, width):
+        assert episodes.round_up(size) == width
+
+    def test_rows_are_stacked_and_padded(self):
+        found = episodes.stack_rows([np.arange(3), np.arange(17), np.arange(0)])
+        assert found.shape == (3, 32)
+        assert [kept(rows) for rows in found] == [[0, 1, 2], [*range(17)], []]
+
+    @pytest.mark.parametrize("width", [2, 3, 7])
+    def test_rows_are_cut_or_padded_to_a_width(self, width):
+        rows = np.arange(12).reshape(2, 2, 3)
+        found = episodes.fit_width(rows, width)
+        assert found.shape == (2, 2, width)
+        np.testing.assert_array_equal(found[..., :2], rows[..., :2])
+        assert (found[..., 3:] == PADDING).all()
+
+    def test_whom_a_pool_holds(self):
+        pool = make_pool([2, 0, 3])
+        hidden = pool._replace(annotator=np.where(pool.annotator == 0, -1, 2))
+        assert list(episodes.listeners_of(pool)) == [0, 2]
+        assert list(episodes.listeners_of(hidden)) == [2]
+
+
 class TestSampler:
     COUNTS = (5, 9, 1, 12, 7, 0, 3)
 
@@ -159,6 +186,14 @@ class TestSampler:
     ):
         sampler = self.sampler(min_clips=min_clips)
         assert (sampler.num_listeners, sampler.num_left_out) == (used, left_out)
+
+    def test_ratings_outside_the_split_are_never_drawn(self):
+        pool = make_pool((6, 6))
+        outside = pool._replace(annotator=np.where(pool.clip % 2, -1, pool.annotator))
+        sampler = EpisodeSampler(outside, 2, 0)
+        support, query = sampler.sample(0, 2, (9, 9), 9, "independent")
+        drawn = {*support.inputs.ravel(), *query.inputs.ravel()} - {0.0}
+        assert drawn == set(pool.inputs[pool.row[pool.clip % 2 == 0], 0, 0])
 
     def test_nobody_has_enough(self):
         with pytest.raises(InputError, match="no training listener has 20 rated clips"):
@@ -276,7 +311,14 @@ class TestPlan:
         for query in large.query.reshape(-1, large.query.shape[-1]):
             assert len(kept(query)) == 30 - 8  # what the largest set leaves
         assert len(kept(small.query[0, 0])) == 30 - 4
-        assert pool.annotator[large.query[1, 0]].tolist() == [1] * 22
+        assert set(pool.annotator[kept(large.query[1, 0])]) == {1}
+
+    def test_widths_are_multiples_of_16_so_that_folds_share_them(self):
+        for most in (4, 8, 12):
+            _, found = plan([30, 40], most=most)
+            longest = (found.query >= 0).sum(-1).max()
+            assert found.query.shape[-1] == episodes.round_up(int(longest))
+            assert found.support.shape[-1] == most
 
     def test_draws_differ_and_depend_on_the_seed_alone(self):
         _, first = plan([20, 20])
