@@ -217,7 +217,7 @@ def headline_comparisons(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _say_corpus(experiment: Experiment) -> None:
     summary = experiment.summary
     shown = [k for k in ("clips", "listeners", "ratings", "hours") if k in summary]
-    found = ", ".join(f"{summary[k]} {k}" for k in shown)
+    found = ", ".join(f"{round(summary[k], 2)} {k}" for k in shown)
     log.info("corpus %s: %s", experiment.corpus.name, found)
 
 

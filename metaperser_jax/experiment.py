@@ -112,11 +112,19 @@ def load_features(
         cache / "features",
         problems,
         batch_size=wanted.batch_size,
+        reading=how_read(settings),
     )
     log.info(
         "features: %d clips, %d from the cache", len(corpus.clips), found.num_cached
     )
     return found.values, found.valid, encoder.fingerprint
+
+
+def how_read(settings: Settings) -> str:
+    """Returns what decides how a recording becomes a waveform."""
+    if isinstance(settings.data, ManifestSpec):
+        return f"{settings.data.sample_rate} Hz, {settings.data.max_seconds} s"
+    return ""
 
 
 def fold_inputs(

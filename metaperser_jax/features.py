@@ -90,6 +90,7 @@ def extract(
     problems: Problems,
     *,
     batch_size: int = 16,
+    reading: str = "",
 ) -> Features:
     """Returns the pooled hidden states of all clips, encoding those not yet cached.
 
@@ -101,6 +102,8 @@ def extract(
       problems: unreadable clips, and clips whose features are not finite, become
         error rows here.
       batch_size: clips encoded at once.
+      reading: how recordings become waveforms (rate, longest), where that can differ
+        for the same content.
 
     Raises:
       InputError: the corpus has no audio, or no clip can be read.
@@ -115,7 +118,8 @@ def extract(
             f"{corpus.name}: clip {corpus.clips[corpus.content_hashes.index('')]!r} "
             "has no content hash: features are kept by content, give every clip one."
         )
-    cache = FeatureCache(cache_dir / encoder.fingerprint[:32], problems)
+    key = hashlib.sha256(f"{encoder.fingerprint} {reading}".encode()).hexdigest()
+    cache = FeatureCache(cache_dir / key[:32], problems)
     missing = [i for i, h in enumerate(corpus.content_hashes) if h not in cache.entries]
     encode_fn = jax.jit(lambda p, w, n: pool(encode(encoder, p, w, n)))
     progress = tqdm(total=len(missing), desc="features", unit="clip", disable=None)
