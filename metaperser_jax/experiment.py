@@ -256,11 +256,18 @@ def trained_methods(settings: Settings) -> Iterator[str]:
 
 
 def settings_hash(settings: Settings) -> str:
-    """Returns a hash of all that training depends on, evaluation aside."""
+    """Returns a hash of all that training depends on.
+
+    Of the evaluation that is how development listeners are asked; where the cache is
+    does not count.
+    """
     parts = {
         name: value
         for name, value in settings._asdict().items()
         if name not in ("evaluation", "strict", "tensorboard")
     }
+    parts["features"] = settings.features._replace(cache_dir="")
+    chosen = settings.evaluation
+    parts["development"] = (chosen.headline_support, chosen.min_query)
     text = json.dumps(jax.tree.map(str, parts), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

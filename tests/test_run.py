@@ -246,6 +246,12 @@ class TestModes:
         whole, parts = (folder / "results.json" for folder in (finished, workdir))
         assert whole.read_bytes() == parts.read_bytes()
 
+    def test_features_are_computed_once(self, split, finished):
+        _, processes = split
+        first = (finished / "stderr").read_text()
+        assert "features: 48 clips, 0 from the cache" in first
+        assert "features: 48 clips, 48 from the cache" in processes["train"].stderr
+
     def test_features_alone_trains_nothing(self, split):
         _, processes = split
         assert "corpus synthetic" in processes["features"].stderr
