@@ -304,3 +304,15 @@ class TestNormaliseTargets:
         _, targets, mask = random_batch(rng)
         found = losses.normalise_targets(targets[None], mask[None])
         np.testing.assert_array_equal(found[0], losses.normalise_targets(targets, mask))
+
+
+class TestMaskedMean:
+    def test_never_reads_what_is_masked(self):
+        values = np.array([1.0, np.nan, 3.0, np.inf], np.float32)
+        mask = np.array([True, False, True, False])
+        assert losses.masked_mean(values, mask) == 2.0
+
+    def test_of_nothing_is_zero(self):
+        assert (
+            losses.masked_mean(np.full(3, np.nan, np.float32), np.zeros(3, bool)) == 0
+        )
