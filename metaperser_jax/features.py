@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from metaperser_jax.encoders.encoder import Encoder, encode, pool
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.typing import Corpus, Params
 
+SCALER_FILE = "scaler.safetensors"
 CHUNK_CLIPS = 128  # clips loaded, sorted by length and encoded together; one shard
 
 
@@ -232,3 +234,26 @@ def standardise(scaler: Scaler, values: np.ndarray) -> np.ndarray:
     """Returns (values - mean) / scale, clipped to +-10 so that no outlier rules."""
     scaled = (values - scaler.mean[None]) / scaler.scale[None]
     return np.clip(scaled, -10.0, 10.0).astype(np.float32)
+
+
+def save_scaler(folder: pathlib.Path, scaler: Scaler) -> None:
+    """Writes the scaler, complete or not at all: trained models expect its inputs."""
+    scratch = folder / f".{SCALER_FILE}"
+    scratch.write_bytes(save_tensors(scaler._asdict()))
+    scratch.replace(folder / SCALER_FILE)
+
+
+def load_scaler(folder: pathlib.Path) -> Scaler:
+    """Reads what `save_scaler` wrote.
+
+    Raises:
+      InputError: it is not there or cannot be read.
+    """
+    path = folder / SCALER_FILE
+    try:
+        return Scaler(**load_tensors(path.read_bytes()))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise InputError(
+            f"{path}: no scaler there ({error}). Train first (--mode=train) with the "
+            "same --workdir."
+        ) from error

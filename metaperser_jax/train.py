@@ -28,6 +28,7 @@ from metaperser_jax.experiment import (
     stage_folder,
     trained_methods,
 )
+from metaperser_jax.features import save_scaler
 from metaperser_jax.meta.learners import MetaLearner
 from metaperser_jax.meta.schedules import derivative_order
 from metaperser_jax.training import durations, optimizers, state, steps
@@ -44,6 +45,9 @@ def train(experiment: Experiment) -> None:
     """Trains every stage of every fold that is not complete yet."""
     for fold in experiment.folds:
         data = prepare_fold(experiment, fold)
+        folder = stage_folder(experiment.workdir, fold.index, "pretrain").parent
+        folder.mkdir(parents=True, exist_ok=True)
+        save_scaler(folder, data.scaler)
         shared = pretrain(experiment, data)
         for method in trained_methods(experiment.settings):
             meta_train(experiment, data, shared, method)

@@ -331,3 +331,18 @@ class TestScaler:
         np.testing.assert_array_equal(
             features.standardise(scaler, far)[:, 0, 0], [10, -10]
         )
+
+
+def test_a_scaler_survives_its_file(tmp_path, rng):
+    scaler = features.fit_scaler(rng.normal(size=(20, 2, 3)).astype(np.float32))
+    features.save_scaler(tmp_path, scaler)
+    for found, saved in zip(features.load_scaler(tmp_path), scaler, strict=True):
+        np.testing.assert_array_equal(found, saved)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a tensor file"])
+def test_a_missing_or_damaged_scaler_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / features.SCALER_FILE).write_bytes(content)
+    with pytest.raises(InputError, match=features.SCALER_FILE):
+        features.load_scaler(tmp_path)
