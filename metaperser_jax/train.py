@@ -1,6 +1,7 @@
 """Training: SSL-E pretraining, then meta-training of each method, fold by fold."""
 
 import functools
+import json
 import logging
 import math
 import pathlib
@@ -48,9 +49,20 @@ def train(experiment: Experiment) -> None:
         folder = stage_folder(experiment.workdir, fold.index, "pretrain").parent
         folder.mkdir(parents=True, exist_ok=True)
         save_scaler(folder, data.scaler)
+        note_left_out(experiment, data)
         shared = pretrain(experiment, data)
         for method in trained_methods(experiment.settings):
             meta_train(experiment, data, shared, method)
+
+
+def note_left_out(experiment: Experiment, data: FoldData) -> None:
+    """Counts training listeners with too few clips for an episode."""
+    if left_out := EpisodeSampler(data.train, 2, seed=0).num_left_out:
+        experiment.problems.warning(
+            "listener_left_out",
+            f"fold {data.fold.index}, training",
+            f"{left_out} listener(s) have a single rated clip there and give no episode",
+        )
 
 
 def initial_params(experiment: Experiment, data: FoldData, method: str) -> Params:
@@ -98,8 +110,9 @@ def meta_train(
     meta, spec = settings.meta, methods.spec_for(method, data.spec)
     learner = methods.make_learner(recipe.learner, spec, meta)
     sampler = EpisodeSampler(data.train, 2, seed=settings.seed * 1000 + EPISODE_SEED)
+    num_tasks = min(meta.num_tasks, sampler.num_listeners)
     total = durations.to_steps(
-        meta.duration, math.ceil(sampler.num_listeners / meta.num_tasks)
+        meta.duration, math.ceil(sampler.num_listeners / num_tasks)
     )
     tx = _optimizer(
         meta.learning_rate,
@@ -124,7 +137,7 @@ def meta_train(
     def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, Any]]:
         drawn = sampler.sample(
             step,
-            min(meta.num_tasks, sampler.num_listeners),
+            num_tasks,
             meta.num_support,
             meta.num_query,
             recipe.mode or meta.mode,
@@ -142,6 +155,10 @@ def meta_train(
         advance,
         dev_loss_fn(experiment, data, learner, spec),
         method,
+        lambda step: [
+            experiment.corpus.annotators[sampler.annotators[place]]
+            for place in sampler.listeners_at(step, num_tasks)
+        ],
     )
 
 
@@ -217,6 +234,7 @@ def run_stage(
     advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]],
     dev_loss: Callable[[MetaParams], float],
     name: str,
+    listeners_at: Callable[[int], list[str]] | None = None,
 ) -> MetaParams:
     """Runs (or resumes) one stage and returns the parameters best on dev listeners.
 
@@ -244,7 +262,9 @@ def run_stage(
                 bar.update()
                 done = step + 1
                 if done % every == 0 or done == total:
-                    refuse_divergence(current, settings.meta.max_skipped, label)
+                    refuse_divergence(
+                        current, settings.meta.max_skipped, label, folder, listeners_at
+                    )
                     loss = dev_loss(current.meta_params)
                     scalars = {k: float(v) for k, v in scalars.items()}
                     writer.write(done, {**scalars, "dev_loss": loss})
@@ -266,19 +286,34 @@ def finite_or_huge(loss: float) -> float:
     return loss if math.isfinite(loss) else 1e30
 
 
-def refuse_divergence(current: state.TrainState, most: int, label: str) -> None:
+def refuse_divergence(
+    current: state.TrainState,
+    most: int,
+    label: str,
+    folder: pathlib.Path,
+    listeners_at: Callable[[int], list[str]] | None = None,
+) -> None:
     """Stops a run whose loss or gradient has not been finite for `most` steps.
+
+    Who was in the batches of those steps is written to diverged.json.
 
     Raises:
       InputError: with what to change.
     """
-    in_a_row = int(current.skipped_in_a_row)
-    if in_a_row >= most:
-        raise InputError(
-            f"{label}: loss or gradient was not finite {in_a_row} steps in a row (at "
-            f"step {int(current.step)}). Lower meta.init_learning_rate or "
-            "meta.learning_rate, or bound the rates with meta.rate_bounds."
-        )
+    in_a_row, step = int(current.skipped_in_a_row), int(current.step)
+    if in_a_row < most:
+        return
+    where = ""
+    if listeners_at is not None:
+        batches = {n: listeners_at(n) for n in range(step - in_a_row, step)}
+        path = folder / "diverged.json"
+        path.write_text(json.dumps(batches, indent=1, ensure_ascii=False))
+        where = f" Who was in the batches: {path}."
+    raise InputError(
+        f"{label}: loss or gradient was not finite {in_a_row} steps in a row (at step "
+        f"{step}). Lower meta.init_learning_rate or meta.learning_rate, or bound the "
+        f"rates with meta.rate_bounds.{where}"
+    )
 
 
 def report_skipped(current: state.TrainState, label: str, problems: Problems) -> None:

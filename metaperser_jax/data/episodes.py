@@ -119,9 +119,11 @@ class EpisodeSampler:
         """Keeps the rows of every listener with at least `min_clips` ratings."""
         self.pool = pool
         self.seed = seed
-        rows = [rows_of(pool, a) for a in listeners_of(pool)]
-        self.rows = [r for r in rows if len(r) >= max(min_clips, 2)]
-        self.num_left_out = len(rows) - len(self.rows)
+        rows = {int(a): rows_of(pool, a) for a in listeners_of(pool)}
+        kept = {a: r for a, r in rows.items() if len(r) >= max(min_clips, 2)}
+        self.rows = list(kept.values())
+        self.annotators = list(kept)
+        self.num_left_out = len(rows) - len(kept)
         if not self.rows:
             raise InputError(
                 f"no training listener has {max(min_clips, 2)} rated clips: give more "
