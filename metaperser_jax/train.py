@@ -57,11 +57,13 @@ def train(experiment: Experiment) -> None:
 
 def note_left_out(experiment: Experiment, data: FoldData) -> None:
     """Counts training listeners with too few clips for an episode."""
+    if not any(trained_methods(experiment.settings)):
+        return
     if left_out := EpisodeSampler(data.train, 2, seed=0).num_left_out:
         experiment.problems.warning(
             "listener_left_out",
             f"fold {data.fold.index}, training",
-            f"{left_out} listener(s) have a single rated clip there and give no episode",
+            f"{left_out} listener(s) rated a single clip there: no episode from them",
         )
 
 
