@@ -363,7 +363,7 @@ def wrong_support(
     usable = {a: rows_of(pool, a)[eligible[rows_of(pool, a)]] for a in donors}
 
     def draw(annotator: int, number: int, query: np.ndarray) -> np.ndarray:
-        rng = np.random.default_rng((seed, int(annotator), number))
+        rng = np.random.default_rng((seed, annotator, number))
         others = [a for a in donors if a != annotator and len(usable[a])]
         if not others:
             return np.full(most, -1)
@@ -373,7 +373,7 @@ def wrong_support(
 
     return np.array(
         [
-            [draw(a, d, query) for d, query in enumerate(queries)]
+            [draw(int(a), d, query) for d, query in enumerate(queries)]
             for a, queries in zip(plan.annotators, plan.query, strict=True)
         ]
     )
