@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from metaperser_jax import trees
 from metaperser_jax.errors import InputError
+from metaperser_jax.typing import Array
 
 
-def init(params: Any, adapt: str, num_steps: int, value: float) -> dict[str, jax.Array]:
+def init(params: Any, adapt: str, num_steps: int, value: float) -> dict[str, Array]:
     """Returns {path: [num_steps] rates of `value`} for each tensor `adapt` matches.
 
     The rates carry the dtype of their tensor explicitly: a weak type would compile
