@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -75,8 +76,10 @@ def evaluate_fold(experiment: Experiment, fold: Any) -> dict[str, Predictions]:
     data = prepare_fold(experiment, fold)
     folder = experiment.workdir / f"fold_{fold.index:02d}"
     cell = folder / f"predictions_{evaluation_hash(experiment)}.npz"
-    if cell.exists():
-        return load_predictions(cell)
+    plans = plan_scenarios(experiment, data)
+    kept = kept_predictions(cell, experiment.problems)
+    if kept is not None:
+        return kept
     starts = {
         method: load_start(experiment, data, method)
         for method in settings.evaluation.methods
@@ -84,7 +87,6 @@ def evaluate_fold(experiment: Experiment, fold: Any) -> dict[str, Predictions]:
     }
     tuned = tune_all(experiment, data, starts)
     (folder / "tuned.json").write_text(json.dumps(describe_tuned(tuned), indent=1))
-    plans = plan_scenarios(experiment, data)
     width = max((plan.query.shape[-1] for plan in plans.values()), default=0)
     found = {
         name: predict_scenario(experiment, data, name, plan, width, starts, tuned)
@@ -427,6 +429,20 @@ def save_predictions(path: pathlib.Path, found: dict[str, Predictions]) -> None:
     with scratch.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     scratch.replace(path)
+
+
+def kept_predictions(
+    path: pathlib.Path, problems: Problems
+) -> dict[str, Predictions] | None:
+    """Returns a fold's predictions, None if there are none or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_predictions(path)
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        message = f"cannot be read ({type(error).__name__}): made anew"
+        problems.warning("damaged_predictions", str(path), message)
+        return None
 
 
 def load_predictions(path: pathlib.Path) -> dict[str, Predictions]:

@@ -325,6 +325,23 @@ class TestScaler:
         scaler = features.fit_scaler(np.full((1, 1, 2), 7.0, np.float32))
         assert (scaler.scale == 1).all()
 
+    def test_it_is_kept_for_the_trained_models(self, rng, tmp_path):
+        scaler = features.fit_scaler(rng.normal(size=(9, 2, 3)).astype(np.float32))
+        features.save_scaler(tmp_path, scaler)
+        found = features.load_scaler(tmp_path)
+        for a, b in zip(scaler, found, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize(
+        "data", [None, b"", b"no scaler", b"\x02" + bytes(7) + b"{}"]
+    )
+    def test_a_scaler_that_cannot_be_read(self, tmp_path, data):
+        if data is not None:
+            (tmp_path / features.SCALER_FILE).write_bytes(data)
+        with pytest.raises(InputError, match="Train first"):
+            features.load_scaler(tmp_path)
+
     def test_an_outlier_is_clipped(self, rng):
         scaler = features.fit_scaler(rng.normal(size=(100, 1, 1)).astype(np.float32))
         far = np.array([[[1e9]], [[-1e9]]], np.float32)
