@@ -448,7 +448,7 @@ def kept_predictions(
 def load_predictions(path: pathlib.Path) -> dict[str, Predictions]:
     """Reads what `save_predictions` wrote."""
     parts: dict[str, dict[str, Any]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for name in arrays.files:
             scenario, kind, *key = name.split("|")
             part = parts.setdefault(scenario, {"probs": {}})

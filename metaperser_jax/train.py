@@ -7,7 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,12 +96,15 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
         current, losses = epoch_fn(current, train_data, index)
         return current, {"train_loss": float(losses.mean())}
 
-    stage = stage_folder(experiment.workdir, data.fold.index, "pretrain")
-    every = max(chosen.epochs // chosen.evaluations, 1)
-    best = run_stage(
-        experiment, stage, start, chosen.epochs, every, advance, dev_loss, "pretrain"
+    stage = Stage(
+        "pretrain",
+        stage_folder(experiment.workdir, data.fold.index, "pretrain"),
+        chosen.epochs,
+        max(chosen.epochs // chosen.evaluations, 1),
+        advance,
+        dev_loss,
     )
-    return best.params
+    return run_stage(experiment, stage, start).params
 
 
 def meta_train(
@@ -148,20 +151,20 @@ def meta_train(
         current, metrics = step_fn(current, drawn, order=order)
         return current, {"train_loss": metrics["query_loss"]}
 
-    return run_stage(
-        experiment,
+    def listeners_at(step: int) -> list[str]:
+        places = sampler.listeners_at(step, num_tasks)
+        return [experiment.corpus.annotators[sampler.annotators[p]] for p in places]
+
+    stage = Stage(
+        method,
         stage_folder(experiment.workdir, data.fold.index, method),
-        start,
         total,
         max(total // meta.evaluations, 1),
         advance,
         dev_loss_fn(experiment, data, learner, spec),
-        method,
-        lambda step: [
-            experiment.corpus.annotators[sampler.annotators[place]]
-            for place in sampler.listeners_at(step, num_tasks)
-        ],
+        listeners_at,
     )
+    return run_stage(experiment, stage, start)
 
 
 @functools.lru_cache(maxsize=32)
@@ -227,60 +230,107 @@ def dev_loss_fn(
     return dev_loss
 
 
+class Stage(NamedTuple):
+    """One outer optimisation: where it is kept and how it goes forward."""
+
+    name: str
+    folder: pathlib.Path
+    total: int  # steps
+    every: int  # steps between two looks at the development listeners
+    advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]]
+    dev_loss: Callable[[MetaParams], float]
+    listeners_at: Callable[[int], list[str]] | None = None
+
+    @property
+    def label(self) -> str:
+        """What the console calls it."""
+        return f"fold {self.folder.parent.name[-2:]} {self.name}"
+
+
 def run_stage(
-    experiment: Experiment,
-    folder: pathlib.Path,
-    start: state.TrainState,
-    total: int,
-    every: int,
-    advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]],
-    dev_loss: Callable[[MetaParams], float],
-    name: str,
-    listeners_at: Callable[[int], list[str]] | None = None,
+    experiment: Experiment, stage: Stage, start: state.TrainState
 ) -> MetaParams:
     """Runs (or resumes) one stage and returns the parameters best on dev listeners.
 
     Every `every` steps the development loss is taken and a checkpoint written; a
     resumed run continues from the newest readable one, to the same numbers.
     """
-    settings, problems = experiment.settings, experiment.problems
-    info = {"total": total, "every": every}
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        current, first = start, 0
-        found = checkpoints.latest(start, problems)
-        if found is not None:
-            current, first = jax.tree.map(jnp.asarray, found.tree), found.step
-        with Writer(folder, settings.tensorboard) as writer:
-            writer.drop_after(first if found else -1)
-            if found is None:
-                loss = dev_loss(current.meta_params)
-                writer.write(0, {"dev_loss": loss})
-                checkpoints.save(0, current, finite_or_huge(loss), info)
-            label = f"fold {folder.parent.name[-2:]} {name}"
-            bar = tqdm(total=total, initial=first, desc=label, disable=None)
-            begun = time.monotonic()
-            for step in range(first, total):
-                current, scalars = advance(current, step)
-                bar.update()
-                done = step + 1
-                if done % every == 0 or done == total:
-                    refuse_divergence(
-                        current, settings.meta.max_skipped, label, folder, listeners_at
-                    )
-                    loss = dev_loss(current.meta_params)
-                    scalars = {k: float(v) for k, v in scalars.items()}
-                    writer.write(done, {**scalars, "dev_loss": loss})
-                    checkpoints.save(done, current, finite_or_huge(loss), info)
-                    bar.set_postfix(dev_loss=f"{loss:.4f}", refresh=False)
-            bar.close()
-        report_skipped(current, label, problems)
+    begun = time.monotonic()
+    with (
+        Checkpoints(stage.folder / "checkpoints") as checkpoints,
+        Writer(stage.folder, experiment.settings.tensorboard) as writer,
+    ):
+        current, first = _resume(stage, start, checkpoints, writer, experiment.problems)
+        current = _go_on(experiment, stage, current, first, checkpoints, writer)
         best = checkpoints.best(start)
-        log.info(
-            "%s: %d steps in %.1f s, best at %d",
-            label, total - first, time.monotonic() - begun, best.step,
-        )  # fmt: skip
-        save_meta_params(folder, best.tree.meta_params)
-        return jax.tree.map(jnp.asarray, best.tree.meta_params)
+    report_skipped(current, stage.label, experiment.problems)
+    seconds = time.monotonic() - begun
+    log.info(
+        "%s: %d steps in %.1f s, best at %d",
+        stage.label, stage.total - first, seconds, best.step,
+    )  # fmt: skip
+    save_meta_params(stage.folder, best.tree.meta_params)
+    return jax.tree.map(jnp.asarray, best.tree.meta_params)
+
+
+def _resume(
+    stage: Stage,
+    start: state.TrainState,
+    checkpoints: Checkpoints,
+    writer: Writer,
+    problems: Problems,
+) -> tuple[state.TrainState, int]:
+    """Returns the newest readable state and its step, or the start, saved as step 0."""
+    found = checkpoints.latest(start, problems)
+    writer.drop_after(found.step if found else -1)
+    if found is not None:
+        return jax.tree.map(jnp.asarray, found.tree), found.step
+    _look(stage, start, 0, {}, checkpoints, writer)
+    return start, 0
+
+
+def _go_on(
+    experiment: Experiment,
+    stage: Stage,
+    current: state.TrainState,
+    first: int,
+    checkpoints: Checkpoints,
+    writer: Writer,
+) -> state.TrainState:
+    """Takes the steps that are left; training losses are means since the last look."""
+    most = experiment.settings.meta.max_skipped
+    seen: list[dict[str, Any]] = []
+    bar = tqdm(total=stage.total, initial=first, desc=stage.label, disable=None)
+    for done in range(first + 1, stage.total + 1):
+        current, scalars = stage.advance(current, done - 1)
+        seen.append(scalars)
+        bar.update()
+        if done % stage.every == 0 or done == stage.total:
+            refuse_divergence(
+                current, most, stage.label, stage.folder, stage.listeners_at
+            )
+            means = {k: float(np.mean([s[k] for s in seen])) for k in scalars}
+            loss = _look(stage, current, done, means, checkpoints, writer)
+            bar.set_postfix(dev_loss=f"{loss:.4f}", refresh=False)
+            seen = []
+    bar.close()
+    return current
+
+
+def _look(
+    stage: Stage,
+    current: state.TrainState,
+    step: int,
+    scalars: dict[str, float],
+    checkpoints: Checkpoints,
+    writer: Writer,
+) -> float:
+    """Asks the development listeners and saves; returns their loss."""
+    loss = stage.dev_loss(current.meta_params)
+    writer.write(step, {**scalars, "dev_loss": loss})
+    info = {"total": stage.total, "every": stage.every}
+    checkpoints.save(step, current, finite_or_huge(loss), info)
+    return loss
 
 
 def finite_or_huge(loss: float) -> float:
