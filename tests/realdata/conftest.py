@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -20,6 +21,7 @@ class Run(NamedTuple):
     stdout: str
     stderr: str
     records: list[dict]
+    per_listener: list[dict]
 
     def mean(self, scenario, method, metric):
         (found,) = {
@@ -28,6 +30,16 @@ class Run(NamedTuple):
             if (r["scenario"], r["method"], r["metric"]) == (scenario, method, metric)
         }
         return found
+
+    def gains(self, scenario, method, reference, metric):
+        """[listeners] method minus reference, listener by listener."""
+        values = {
+            (r["annotator"], r["method"]): r["value"]
+            for r in self.per_listener
+            if (r["scenario"], r["metric"]) == (scenario, metric)
+        }
+        names = sorted({annotator for annotator, _ in values})
+        return np.array([values[n, method] - values[n, reference] for n in names])
 
     def methods(self):
         return {record["method"] for record in self.records}
@@ -71,7 +83,10 @@ def run_config(data, tmp_path_factory):
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
-        records = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
-        return Run(workdir, done.stdout, done.stderr, records)
+        tables = [
+            json.loads((workdir / name).read_text(encoding="utf-8"))
+            for name in ("results.json", "per_listener.json")
+        ]
+        return Run(workdir, done.stdout, done.stderr, *tables)
 
     return run
