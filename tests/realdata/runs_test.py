@@ -109,7 +109,6 @@ class TestWhiser:
     def test_another_listeners_labels_do_not(self, whiser, scenario):
         gains = whiser.gains(scenario, "wrong_listener", "no_adaptation", "nll")
         assert gains.mean() > 0
-        assert np.median(gains) > 0
         gains = whiser.gains(scenario, "full", "wrong_listener", "micro_f1")
         assert gains.mean() > 0.10
 
