@@ -118,7 +118,10 @@ def machine() -> dict[str, str]:
             line.split(":", 1)[1].strip() for line in lines if "model name" in line
         ]
         found["processor"] = (names or [found["processor"]])[0]
-    found["load"] = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    found["load"] = f"{load:.1f} on {cores} cores"
+    if load > cores:
+        found["busy"] = "yes"
     found["python"], found["jax"] = platform.python_version(), jax.__version__
     if "torch" in sys.modules:
         found["torch"] = sys.modules["torch"].__version__
@@ -148,7 +151,7 @@ def page(rows: list[Row], found: dict[str, str]) -> str:
         many=MANY,
         chunk=adaptation.CHUNK,
     )
-    names = [name for name in found if name not in ("processor", "load")]
+    names = [name for name in found if name not in ("processor", "load", "busy")]
     lines = [
         intro,
         "| task | this library | PyTorch | ratio | repeats | largest difference |",
@@ -161,6 +164,8 @@ def page(rows: list[Row], found: dict[str, str]) -> str:
         f"{found['processor']}, one thread; load average {found['load']}; "
         f"{', '.join(f'{name} {found[name]}' for name in names)}.",
     ]
+    if found.get("busy"):
+        lines += ["", "Other programs ran beside: times are upper bounds."]
     if rows[0].torch is None:
         lines += ["", "PyTorch was not installed: there is nothing to compare with."]
     return "\n".join(lines) + "\n"

@@ -25,6 +25,12 @@ def test_the_target_is_judged_by_the_median(seconds, word):
     assert f"is {word}: the median" in measure.page([row([seconds] * 3)], MACHINE)
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_busy_machine_is_told(busy):
+    machine = MACHINE | ({"busy": "yes"} if busy else {})
+    assert ("upper bounds" in measure.page([row()], machine)) == busy
+
+
 def test_an_absent_peer_is_named():
     page = measure.page([row(torch=None, error=None)], MACHINE)
     assert "PyTorch was not installed" in page
