@@ -32,7 +32,7 @@ def get_config():
     config = manifest.get_config()
     config.data.name = "whiser"
     config.data.audio = None
-    config.data.min_ratings = 40
+    config.data.min_ratings = 100  # to leave 16 to adapt to and 8 to judge on, unseen
     config.data.label_columns = ("secondary",)
     config.data.dimension_columns = ("arousal", "valence", "dominance")
     config.features.inputs = "other_raters"
@@ -44,6 +44,7 @@ def get_config():
     config.pretrain.epochs = 40
     config.meta.init_learning_rate = 3.0  # the sigmoid loss is a mean over 17 classes
     config.meta.rate_learning_rate = 0.1
+    config.meta.rate_bounds = (0.0, 10.0)
     config.meta.num_tasks = 6
     config.meta.duration = "200 steps"
     config.evaluation.max_query = 128
