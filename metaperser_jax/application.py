@@ -316,8 +316,8 @@ def _working_in(folder: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise MachineError(
-                f"{folder}: another process works there (process {_owner(file)}): "
-                "wait for it, stop it, or choose another --workdir."
+                f"{folder}: another process works there (process {_owner(file)} holds "
+                f"{file.name}): wait for it, stop it, or choose another --workdir."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -343,7 +343,7 @@ class TestWorkdir:
         assert process.returncode == 3
         (error,) = process.stderr.splitlines()
         assert error.startswith(f"error: {tmp_path}: another process works there")
-        assert "process 12345" in error
+        assert f"process 12345 holds {tmp_path / '.lock'}" in error
 
     def test_another_config_is_refused_unless_forced(self, door, finished, tmp_path):
         (tmp_path / "config.json").write_text((finished / "config.json").read_text())
