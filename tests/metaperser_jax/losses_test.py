@@ -127,8 +127,9 @@ LOOPS = {"softmax": loop_cross_entropy, "sigmoid": loop_bce}
 
 @pytest.mark.parametrize("family", LOSSES)
 class TestBothFamilies:
-    @pytest.mark.parametrize("smoothing", [0.0, 0.05])
-    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        ("smoothing", "weighted"), [(0.0, False), (0.05, False), (0.05, True)]
+    )
     def test_equal_a_loop_over_clips_and_classes(
         self, rng, family, smoothing, weighted
     ):

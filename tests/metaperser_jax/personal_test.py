@@ -46,7 +46,7 @@ def assert_trees_close(a, b, rtol=1e-5, atol=1e-6):
 
 
 class TestMetaAdapt:
-    @pytest.mark.parametrize("num_steps", [None, 0, 3, 8])
+    @pytest.mark.parametrize("num_steps", [None, 8])
     def test_is_the_adaptation_of_the_learner_it_was_trained_with(
         self, rng, meta_params, num_steps
     ):
@@ -91,7 +91,7 @@ class TestMetaAdapt:
             traces.append(support.inputs.shape)
             return meta_adapt(meta_params, support)
 
-        for count in (0, 1, 8, 12):
+        for count in (0, 3, 8):
             inputs, targets = clips(rng, count)
             padded = counted(meta_params, make_batch(inputs, targets, size=12))
             unpadded = adapt(meta_params, make_batch(inputs, targets))
