@@ -71,5 +71,6 @@ def get_config():
     config.evaluation.num_support = (5, 10)
     config.evaluation.headline_support = 10
     config.evaluation.min_query = 5
+    config.evaluation.num_resamples = 500
     config.evaluation.methods = METHODS
     return config

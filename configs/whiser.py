@@ -40,13 +40,15 @@ def get_config():
     config.split.num_test_listeners = 2
     config.split.num_dev_listeners = 6
     config.split.unseen_fraction = 0.25
-    config.head.hidden = 32
+    config.head.activation = "relu"  # chosen on development listeners, as the sizes
     config.pretrain.epochs = 40
     config.meta.init_learning_rate = 3.0  # the sigmoid loss is a mean over 17 classes
     config.meta.rate_learning_rate = 0.1
     config.meta.rate_bounds = (0.0, 10.0)
     config.meta.num_tasks = 6
-    config.meta.duration = "200 steps"
-    config.evaluation.max_query = 128
+    config.meta.learning_rate = 3e-3
+    config.meta.duration = "400 steps"
+    config.evaluation.max_query = 64
+    config.evaluation.num_resamples = 500
     config.evaluation.methods = METHODS
     return config
