@@ -70,6 +70,8 @@ def meta_adapt(
     support_set: Batch,
     loss_fn: Callable[[Params, Batch], jax.Array] = default_loss_fn,
     num_steps: int | None = None,
+    rate_bounds: tuple[float, float] | None = None,
+    proximal: float = 0.0,
 ) -> Params:
     """Returns the parameters adapted to one listener's support set.
 
@@ -94,6 +96,8 @@ def meta_adapt(
       support_set: the listener's labelled clips.
       loss_fn: (params, batch) -> [] loss; the default fits the default head.
       num_steps: inner steps; beyond the learned ones the last rate is repeated.
+      rate_bounds: (low, high) to clamp the rates to, as in meta-training.
+      proximal: pull towards the shared parameters, as in meta-training.
 
     Raises:
       InputError: the rates are no inner loop's (a closed form's strength), or
@@ -106,7 +110,7 @@ def meta_adapt(
             "gradient steps. Use the `adapt` of the learner that made these."
         )
     learned = {len(vector) for vector in meta_params.learning_rates.values()}
-    loop = inner_loop.InnerLoop(max(learned, default=0))
+    loop = inner_loop.InnerLoop(max(learned, default=0), rate_bounds, proximal)
     params, _, _ = inner_loop.run(
         loop, loss_fn, *meta_params, support_set, order="first", num_steps=num_steps
     )

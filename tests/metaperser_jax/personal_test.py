@@ -57,6 +57,19 @@ class TestMetaAdapt:
         )(meta_params, support)
         assert_trees_close(adapted, expected)
 
+    def test_clamps_and_pulls_as_the_learner_did(self, rng, meta_params):
+        choices = {"rate_bounds": (0.0, 0.3), "proximal": 0.5}
+        learner = maml(default_loss_fn, num_steps=5, **choices)
+        support = make_batch(*clips(rng, 8))
+        adapted = jax.jit(lambda m, s: meta_adapt(m, s, **choices))(
+            meta_params, support
+        )
+        expected, _ = jax.jit(learner.adapt)(meta_params, support)
+        assert_trees_close(adapted, expected)
+        plain = adapt(meta_params, support, default_loss_fn, None)
+        kernel = np.asarray(plain["classifier"]["kernel"])
+        assert np.abs(adapted["classifier"]["kernel"] - kernel).max() > 1e-3
+
     def test_without_jit_is_the_same(self, rng, meta_params):
         support = make_batch(*clips(rng, 8))
         assert_trees_close(
