@@ -4,6 +4,9 @@ Fourteen affective items graded 0-100, a grade above 50 is a yes; inputs are the
 eGeMAPS features that come with the ratings. Each listener rated about 40 voices.
 
 Command: python run.py --config=configs/nsc.py --config.data.root=FOLDER
+Runtime: about two minutes.
+Measured: full against no adaptation, K = 10, seen voices: accuracy .645 against .624,
+NLL .631 against .649; the listener's base rate: .607, .655 (docs/results.md).
 """
 
 from configs import manifest

@@ -1,6 +1,9 @@
 """The embedded default: simulated listeners on speech-like audio.
 
 Command: python run.py   (or: make demo)
+Runtime: two to four minutes on two cores, first run.
+Measured: full against no adaptation, K = 16, unseen clips: NLL 1.329 against 1.450,
+micro-F1 .597 against .556 (docs/results.md).
 """
 
 from configs.common import base_config

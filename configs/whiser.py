@@ -5,6 +5,9 @@ held-out listeners left out everywhere. What is measured is how far a listener's
 can be learned from few labels.
 
 Command: python run.py --config=configs/whiser.py --config.data.root=FOLDER
+Runtime: seven minutes on one core.
+Measured: full against no adaptation, K = 16, unseen clips: micro-F1 .564 against .378,
+NLL .235 against .305 (docs/results.md).
 """
 
 from configs import manifest
