@@ -6,6 +6,7 @@ python run.py --config=configs/manifest.py --config.data.root=FOLDER
 
 import os
 import runpy
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,13 +25,13 @@ DEFAULT_CONFIG = os.path.join(CONFIGS, "synthetic.py")
 
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit code."""
-    try:
-        from metaperser_jax import application
-    except KeyboardInterrupt:
-        return 130
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has begun: just end
+    from metaperser_jax import application
+
     values = flags.FLAGS
     name = os.path.basename(config_argument(sys.argv)[0]).removesuffix(".py")
-    return application.run(
+    exit_code = application.run(
         values.config,
         mode=values.mode,
         workdir=values.workdir or f"runs/{name}",
@@ -39,6 +40,11 @@ def main(argv: list[str]) -> int:
         unknown=argv[1:],
         command=" ".join(["python", *sys.argv]),
     )
+    if exit_code > 128:  # stopped amid anything: threads may never come to an end
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    return exit_code
 
 
 def define_flags() -> None:

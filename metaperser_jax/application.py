@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ from metaperser_jax.train import train
 log = logging.getLogger("metaperser_jax")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
-REPEAT_SECONDS = 2.0
+REPEAT_SECONDS = 1.0
 HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
 HEADLINE_REFERENCES = (
     "no_adaptation",
@@ -346,13 +347,18 @@ def _stoppable() -> Iterator[None]:
             signal.signal(name, lambda again, _: os._exit(128 + again))
         signal.signal(signal.SIGALRM, lambda *_: interrupt(number))
         signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+        logging.disable()  # what threads and callbacks say of being cut short
+        sys.unraisablehook = threading.excepthook = lambda _: None
         interrupt(number)
 
     before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     before[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
+    hooks = sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        logging.disable(logging.NOTSET)
+        sys.unraisablehook, threading.excepthook = hooks
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -3,10 +3,12 @@
 import errno
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -127,6 +129,25 @@ class TestStopping:
         run(self.stopped_by(signal.SIGINT))
         assert [signal.getsignal(name) for name in names] == before
         time.sleep(0.12)  # no alarm is left to ring
+
+    def test_what_is_cut_short_does_not_complain(self, run, capsys):
+        class Loud:
+            def __del__(self):
+                raise ValueError("noise")
+
+        def job():
+            try:
+                self.stopped_by(signal.SIGTERM)()
+            finally:
+                Loud()  # gone at once
+                logging.getLogger("library").error("noise")
+                thread = threading.Thread(target=raising(ValueError("noise")))
+                thread.start()
+                thread.join()
+
+        assert run(job) == 128 + signal.SIGTERM
+        assert "noise" not in capsys.readouterr().err
+        assert logging.getLogger("library").isEnabledFor(logging.ERROR)
 
     def test_the_second_signal_ends_at_once(self):
         process = subprocess.run([sys.executable, "-c", STUBBORN], timeout=60)
