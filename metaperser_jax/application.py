@@ -73,27 +73,34 @@ def run(
     """
     _log_plainly()
     folder = pathlib.Path(workdir)
+    stops: list[int] = []
     try:
         if unknown:
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
         chosen = settings.from_config(config)
-        with _stoppable(), _working_in(folder):
+        with _stoppable(stops), _working_in(folder):
             return _dispatch(
                 chosen, config, mode, folder, force, require_accelerator, command
             )
-    except (InputError, MachineError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if stops or isinstance(error, KeyboardInterrupt):
+            # a library may have made another error of the interrupt
+            print(
+                f"stopped; the same command goes on where it was ({folder})",
+                file=sys.stderr,
+            )
+            return 128 + (stops or [signal.SIGINT])[0]
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    """Prints what went wrong and returns the exit code."""
+    if isinstance(error, InputError | MachineError):
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt as stop:
-        print(
-            f"stopped; the same command goes on where it was ({folder})",
-            file=sys.stderr,
-        )
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except Exception as error:
-        if fault := machine_fault(error):
-            return _fail(fault, MachineError.exit_code)
-        traceback.print_exc()
-        return _fail("this is a bug of ours; please report the lines above", 1)
+    if fault := machine_fault(error):
+        return _fail(fault, MachineError.exit_code)
+    traceback.print_exception(error)
+    return _fail("this is a bug of ours; please report the lines above", 1)
 
 
 def _fail(message: str, exit_code: int) -> int:
@@ -332,24 +339,28 @@ def _owner(file: Any) -> str:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def _stoppable(stops: list[int]) -> Iterator[None]:
     """Makes SIGINT and SIGTERM stop the run once, and at once the second time.
 
     What is raised while the garbage collector calls back is lost, so the first signal
     is repeated until the run has come to its end.
+
+    Args:
+      stops: the signal is added here when it comes.
     """
 
-    def interrupt(number: int) -> NoReturn:
-        raise KeyboardInterrupt(number)
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
 
     def stop(number: int, frame: Any) -> None:
+        stops.append(number)
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda again, _: os._exit(128 + again))
-        signal.signal(signal.SIGALRM, lambda *_: interrupt(number))
+        signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
         logging.disable()  # what threads and callbacks say of being cut short
         sys.unraisablehook = threading.excepthook = lambda _: None
-        interrupt(number)
+        interrupt()
 
     before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     before[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)

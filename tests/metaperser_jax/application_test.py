@@ -130,6 +130,19 @@ class TestStopping:
         assert [signal.getsignal(name) for name in names] == before
         time.sleep(0.12)  # no alarm is left to ring
 
+    @pytest.mark.parametrize(
+        "error", [ImportError("initialization failed"), MachineError("not saved")]
+    )
+    def test_an_error_that_a_library_made_of_the_interrupt(self, run, capsys, error):
+        def job():
+            try:
+                self.stopped_by(signal.SIGTERM)()
+            except KeyboardInterrupt as stop:
+                raise error from stop
+
+        assert run(job) == 128 + signal.SIGTERM
+        assert capsys.readouterr().err.startswith("stopped; the same command")
+
     def test_what_is_cut_short_does_not_complain(self, run, capsys):
         class Loud:
             def __del__(self):
@@ -157,7 +170,7 @@ class TestStopping:
 STUBBORN = """
 import os, signal, time
 from metaperser_jax import application
-with application._stoppable():
+with application._stoppable([]):
     for _ in range(2):
         try:
             os.kill(os.getpid(), signal.SIGINT)
