@@ -55,6 +55,8 @@ class EncoderOutput(NamedTuple):
 
     hidden_states: Array  # [batch, layers, frames, width]
     mask: Array  # [batch, frames] True = a frame of the clip, not of the padding
+    last_hidden_state: Array | None = None  # [batch, frames, width] after the final
+    #   norm, where the stack ends with one; otherwise the last hidden state
 
 
 class Ratings(NamedTuple):

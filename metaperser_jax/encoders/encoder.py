@@ -18,11 +18,14 @@ class Encoder(NamedTuple):
 
     name: str
     apply_fn: Callable[[Params, Array, Array], EncoderOutput]
+    pooled_fn: Callable[[Params, Array, Array], Array]  # see `encode_pooled`
     frames_fn: Callable[[Array], Array]  # samples -> valid frames, any shape
     config: dict[str, Any]  # what JSON can hold
     fingerprint: str  # sha256 of config and params: what a features cache keys on
     num_layers: int  # hidden states returned
     width: int
+    random_weights: bool = False  # drawn from a seed, never trained: worthless features
+    revision: str = ""  # of the weights, where the hub tells
 
 
 def encode(
@@ -45,6 +48,29 @@ def encode(
       valid frames do not depend on the padding or on the other clips.
     """
     return encoder.apply_fn(params, waveforms, lengths)
+
+
+def encode_pooled(
+    encoder: Encoder,
+    params: Params,
+    waveforms: Float[Array, "batch samples"],
+    lengths: Integer[Array, " batch"],
+) -> Float[Array, "batch layers width"]:
+    """Mean over the valid frames of each hidden state, in float32.
+
+    Equals `pool(encode(...))`; each hidden state is pooled as soon as it is there, so
+    that no more than one of them is held in memory.
+
+    Args:
+      encoder: from `load_encoder`.
+      params: from `load_encoder`.
+      waveforms: [batch, samples], see `encode`.
+      lengths: [batch] samples of each clip.
+
+    Returns:
+      [batch, layers, width] float32; zeros for a clip without a valid frame.
+    """
+    return encoder.pooled_fn(params, waveforms, lengths)
 
 
 def pool(output: EncoderOutput) -> Float[Array, "batch layers width"]:

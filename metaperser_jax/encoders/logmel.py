@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from metaperser_jax.encoders.config import LogMelConfig
-from metaperser_jax.encoders.encoder import Encoder, fingerprint
+from metaperser_jax.encoders.encoder import Encoder, fingerprint, pool
 from metaperser_jax.typing import Array, EncoderOutput, Params
 
 _LOG_SCALE = 4.0  # nats of log power that become one unit
@@ -53,6 +53,7 @@ def logmel(config: LogMelConfig = _DEFAULT) -> Encoder:
     return Encoder(
         name="logmel",
         apply_fn=functools.partial(_apply, config),
+        pooled_fn=lambda *inputs: pool(_apply(config, *inputs)),
         frames_fn=functools.partial(num_frames, config=config),
         config=settings,
         fingerprint=fingerprint(settings, {}),
