@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaperser_jax import features
-from metaperser_jax.encoders.encoder import Encoder, fingerprint
+from metaperser_jax.encoders.encoder import Encoder, fingerprint, pool
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.typing import Corpus, EncoderOutput, Ratings
 
@@ -26,12 +26,17 @@ def toy_encoder(scale=1.0):
 
     params = {"scale": np.float32(scale)}
     config = {"hop": HOP}
-    return (
-        Encoder(
-            "toy", apply_fn, lambda n: n, config, fingerprint(config, params), 2, 1
-        ),
-        params,
+    encoder = Encoder(
+        name="toy",
+        apply_fn=apply_fn,
+        pooled_fn=lambda *inputs: pool(apply_fn(*inputs)),
+        frames_fn=lambda n: n,
+        config=config,
+        fingerprint=fingerprint(config, params),
+        num_layers=2,
+        width=1,
     )
+    return encoder, params
 
 
 class Tape:

@@ -46,11 +46,16 @@ def test_encode_applies_the_encoder_under_jit():
         states = params["scale"] * waveforms[:, None, :, None]
         return EncoderOutput(states, jnp.arange(4)[None] < lengths[:, None])
 
-    double = encoder_lib.Encoder("x", apply_fn, lambda n: n, {}, "", 1, 1)
-    encode = jax.jit(functools.partial(encoder_lib.encode, double))
-    output = encode({"scale": 2.0}, np.ones((2, 4), np.float32), np.array([4, 1]))
+    def pooled_fn(*inputs):
+        return encoder_lib.pool(apply_fn(*inputs))
+
+    double = encoder_lib.Encoder("x", apply_fn, pooled_fn, lambda n: n, {}, "", 1, 1)
+    inputs = {"scale": 2.0}, np.ones((2, 4), np.float32), np.array([4, 1])
+    output = jax.jit(functools.partial(encoder_lib.encode, double))(*inputs)
     np.testing.assert_array_equal(output.hidden_states, np.full((2, 1, 4, 1), 2.0))
     np.testing.assert_array_equal(output.mask.sum(1), [4, 1])
+    pooled = jax.jit(functools.partial(encoder_lib.encode_pooled, double))(*inputs)
+    np.testing.assert_array_equal(pooled, np.full((2, 1, 1), 2.0))
 
 
 CONFIG = {"hop": 160, "name": "x"}
