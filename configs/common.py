@@ -36,10 +36,14 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.features = ml_collections.ConfigDict()
     config.features.inputs = "audio"  # audio | precomputed | other_raters
-    config.features.encoder = "logmel"
     config.features.cache_dir = ""  # '' = the folder `cache` beside the workdir
     config.features.batch_size = 16
     config.features.standardise = True
+
+    config.encoder = ml_collections.ConfigDict()
+    config.encoder.name = "logmel"
+    config.encoder.revision = ""  # '' = the newest
+    config.encoder.dtype = "float32"  # float32 | bfloat16
 
     config.split = ml_collections.ConfigDict()
     config.split.num_test_listeners = 1  # per fold

@@ -104,7 +104,10 @@ def load_features(
             )
         digest = hashlib.sha256(corpus.features.tobytes()).hexdigest()
         return corpus.features, everything, digest
-    encoder, params = load_encoder(wanted.encoder)
+    chosen = settings.encoder
+    encoder, params = load_encoder(
+        chosen.name, chosen.revision or None, dtype=chosen.dtype
+    )
     found = features.extract(
         corpus,
         encoder,
@@ -259,14 +262,14 @@ def settings_hash(settings: Settings) -> str:
     """Returns a hash of all that training depends on.
 
     Of the evaluation that is how development listeners are asked; where the cache is
-    does not count.
+    and how many clips are encoded at once do not count.
     """
     parts = {
         name: value
         for name, value in settings._asdict().items()
         if name not in ("evaluation", "strict", "tensorboard")
     }
-    parts["features"] = settings.features._replace(cache_dir="")
+    parts["features"] = settings.features._replace(cache_dir="", batch_size=0)
     chosen = settings.evaluation
     parts["development"] = (chosen.headline_support, chosen.min_query)
     text = json.dumps(jax.tree.map(str, parts), sort_keys=True, default=str)

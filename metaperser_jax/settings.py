@@ -50,10 +50,17 @@ class FeatureSettings(NamedTuple):
     """What the head reads."""
 
     inputs: Literal["audio", "precomputed", "other_raters"] = "audio"
-    encoder: str = "logmel"
     cache_dir: str = ""  # '' = <workdir>/../cache
     batch_size: int = 16
     standardise: bool = True
+
+
+class EncoderSettings(NamedTuple):
+    """What turns recordings into hidden states."""
+
+    name: str = "logmel"  # or a name on the hub, or a folder
+    revision: str = ""  # '' = the newest
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 class HeadSettings(NamedTuple):
@@ -137,6 +144,7 @@ class Settings(NamedTuple):
     corpus: Literal["synthetic", "manifest"]
     data: SyntheticSpec | ManifestSpec
     features: FeatureSettings
+    encoder: EncoderSettings
     split: SplitSpec
     head: HeadSettings
     loss: LossSettings
@@ -149,6 +157,7 @@ class Settings(NamedTuple):
 
 SECTIONS: dict[str, Any] = {
     "features": FeatureSettings,
+    "encoder": EncoderSettings,
     "split": SplitSpec,
     "head": HeadSettings,
     "loss": LossSettings,
@@ -216,6 +225,7 @@ RULES: dict[str, Rule] = {
     "split.seed": _SEED,
     "data.root": Rule(lambda v: str(v) != "", "a folder (--config.data.root=FOLDER)"),
     "features.batch_size": _at_least(1),
+    "encoder.name": Rule(bool, "'logmel', a name on the hub, or a folder"),
     "split.num_test_listeners": _at_least(1),
     "split.num_dev_listeners": _at_least(0),
     "split.num_folds": _at_least(0),

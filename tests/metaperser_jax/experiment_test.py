@@ -354,6 +354,7 @@ class TestHash:
             {"split": {"seed": 1}},
             {"loss": {"smoothing": 0.1}},
             {"data": {"min_ratings": 2}},
+            {"encoder": {"revision": "main"}},
             {
                 "evaluation": {"headline_support": 2}
             },  # development listeners adapt to it
@@ -370,6 +371,7 @@ class TestHash:
             {},
             {"evaluation": {"num_draws": 3, "methods": ("full",)}},
             {"features": {"cache_dir": "/elsewhere"}},
+            {"features": {"batch_size": 4}},
             {"meta": {"clip_norm": 1}},  # the default, as a whole number
         ],
     )
