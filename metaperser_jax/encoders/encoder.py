@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
+from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Array, EncoderOutput, Params
 
 
@@ -26,6 +27,8 @@ class Encoder(NamedTuple):
     width: int
     random_weights: bool = False  # drawn from a seed, never trained: worthless features
     revision: str = ""  # of the weights, where the hub tells
+    train_fn: Callable[..., Array] | None = None  # see `encode_training`; None: nothing
+    #   to train
 
 
 def encode(
@@ -71,6 +74,40 @@ def encode_pooled(
       [batch, layers, width] float32; zeros for a clip without a valid frame.
     """
     return encoder.pooled_fn(params, waveforms, lengths)
+
+
+def encode_training(
+    encoder: Encoder,
+    params: Params,
+    waveforms: Float[Array, "batch samples"],
+    lengths: Integer[Array, " batch"],
+    key: jax.Array,
+    *,
+    remat: bool = False,
+) -> Float[Array, "batch layers width"]:
+    """Pooled hidden states as in `encode_pooled`, with dropout and its like on.
+
+    Args:
+      encoder: one with weights, from `load_encoder`.
+      params: from `load_encoder`.
+      waveforms: [batch, samples], see `encode`.
+      lengths: [batch] samples of each clip.
+      key: of dropout, layer drop and SpecAugment.
+      remat: whether gradients compute each layer anew, and so hold the hidden states
+        of one layer only.
+
+    Returns:
+      [batch, layers, width] float32.
+
+    Raises:
+      InputError: an encoder without weights.
+    """
+    if encoder.train_fn is None:
+        raise InputError(
+            f"encoder {encoder.name!r} has no weights to train: choose another "
+            "encoder.name, or encoder.tuning='frozen'."
+        )
+    return encoder.train_fn(params, waveforms, lengths, key, remat=remat)
 
 
 def pool(output: EncoderOutput) -> Float[Array, "batch layers width"]:

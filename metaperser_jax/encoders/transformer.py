@@ -141,15 +141,18 @@ class Transformer(nn.Module):
 
     config: SpeechConfig
     numerics: Numerics
+    remat: bool = False
 
     def setup(self) -> None:
         """Names the parts as in the checkpoints."""
         config, numerics = self.config, self.numerics
+        # `train`, the fourth argument after the module itself, is static
+        layer = nn.remat(EncoderLayer, static_argnums=4) if self.remat else EncoderLayer
         self.pos_conv_embed = positional_conv(config, numerics)
         self.layer_norm = Affine(config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = [
-            EncoderLayer(config, numerics, config.model_type == "wavlm" and i == 0)
+            layer(config, numerics, config.model_type == "wavlm" and i == 0)
             for i in range(config.num_hidden_layers)
         ]
 
@@ -199,13 +202,14 @@ class SpeechModel(nn.Module):
 
     config: SpeechConfig
     numerics: Numerics = Numerics()  # noqa: RUF009
+    remat: bool = False  # gradients compute each layer anew and keep less
 
     def setup(self) -> None:
         """Names the parts as in the checkpoints."""
         config, numerics = self.config, self.numerics
         self.feature_extractor = FeatureExtractor(config, numerics)
         self.feature_projection = FeatureProjection(config, numerics)
-        self.encoder = Transformer(config, numerics)
+        self.encoder = Transformer(config, numerics, self.remat)
         init = nn.initializers.uniform(1.0)
         self.masked_spec_embed = self.param(
             "masked_spec_embed", init, (config.hidden_size,)
@@ -311,6 +315,7 @@ def speech_encoder(
         width=config.hidden_size,
         random_weights=random_weights,
         revision=revision,
+        train_fn=functools.partial(_train, config, numerics, tuple(chosen)),
     )
 
 
@@ -324,8 +329,9 @@ def _check_layers(layers: tuple[int, ...], config: SpeechConfig) -> None:
         )
 
 
-def _run(model, layers, params, waveforms, lengths, collect):
-    return model.apply({"params": params}, waveforms, lengths, collect, layers)
+def _run(model, layers, params, waveforms, lengths, collect, **training):
+    inputs = waveforms, lengths, collect, layers
+    return model.apply({"params": params}, *inputs, **training)
 
 
 def _apply(
@@ -345,6 +351,22 @@ def _apply_pooled(
     lengths: Integer[Array, " batch"],
 ) -> Float[Array, "batch layers width"]:
     kept, _, _ = run(params, waveforms, lengths, masked_mean)
+    return jnp.stack(kept, axis=1)
+
+
+def _train(
+    config: SpeechConfig,
+    numerics: Numerics,
+    layers: tuple[int, ...],
+    params: Params,
+    waveforms: Float[Array, "batch samples"],
+    lengths: Integer[Array, " batch"],
+    key: jax.Array,
+    remat: bool = False,
+) -> Float[Array, "batch layers width"]:
+    run = functools.partial(_run, SpeechModel(config, numerics, remat), layers)
+    training: dict[str, Any] = {"train": True, "rngs": {"dropout": key}}
+    kept, _, _ = run(params, waveforms, lengths, masked_mean, **training)
     return jnp.stack(kept, axis=1)
 
 
