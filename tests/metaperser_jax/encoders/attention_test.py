@@ -1,0 +1,228 @@
+"""Attention against plain loops; relative positions against their definition."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaperser_jax import trees
+from metaperser_jax.encoders import attention
+from metaperser_jax.encoders.config import SpeechConfig
+from metaperser_jax.encoders.numerics import Numerics
+
+WIDTH, HEADS, FRAMES = 12, 3, 9
+CONFIG = SpeechConfig(
+    hidden_size=WIDTH, num_attention_heads=HEADS, attention_dropout=0.0
+)
+WAVLM = CONFIG._replace(model_type="wavlm", num_buckets=8, max_bucket_distance=6)
+
+
+# --- Relative positions ---
+
+
+def bucket_of(offset, num_buckets, max_distance):
+    """T5's definition, one offset at a time."""
+    half = num_buckets // 2
+    exact = half // 2
+    distance = abs(offset)
+    if distance >= exact:
+        share = math.log(distance / exact) / math.log(max_distance / exact)
+        distance = min(exact + int(share * (half - exact)), half - 1)
+    return distance + (half if offset > 0 else 0)
+
+
+@pytest.mark.parametrize(
+    ("num_buckets", "max_distance"), [(320, 800), (32, 128), (8, 6), (64, 4000)]
+)
+def test_buckets_follow_their_definition(num_buckets, max_distance):
+    offsets = np.arange(-5000, 5001)
+    found = attention.relative_buckets(offsets, num_buckets, max_distance)
+    expected = [bucket_of(int(n), num_buckets, max_distance) for n in offsets]
+    edges = {n for n in offsets if at_an_edge(abs(int(n)), num_buckets, max_distance)}
+    keep = [n not in edges for n in offsets]  # there rounding decides
+    assert sum(keep) > 9900
+    np.testing.assert_array_equal(found[keep], np.array(expected)[keep])
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+def at_an_edge(distance, num_buckets, max_distance):
+    half = num_buckets // 2
+    if distance < half // 2:
+        return False
+    share = math.log(distance / (half // 2)) / math.log(max_distance / (half // 2))
+    place = share * (half - half // 2)
+    return abs(place - round(place)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("offset", "bucket"),
+    [
+        *[(0, 0), (-1, 1), (-79, 79), (-80, 80), (1, 161), (79, 239), (80, 240)],
+        *[(-799, 159), (-800, 159), (-5000, 159), (799, 319), (800, 319)],
+    ],
+)
+def test_buckets_of_the_published_models(offset, bucket):
+    assert attention.relative_buckets(np.array([offset]), 320, 800) == [bucket]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 100), st.integers(1, 1000))
+def test_buckets_are_in_order_and_in_bounds(quarter, more):
+    num_buckets = 4 * quarter
+    found = attention.relative_buckets(np.arange(3000), num_buckets, quarter + more)
+    assert found[0] == 0
+    assert found.max() < num_buckets
+    assert np.all(np.diff(found[1:]) >= 0)
+    mirrored = attention.relative_buckets(-np.arange(3000), num_buckets, quarter + more)
+    np.testing.assert_array_equal(found[1:], mirrored[1:] + num_buckets // 2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_toeplitz_is_the_gather(rng, n):
+    values = rng.standard_normal((3, 2 * n - 1)).astype(np.float32)
+    rows, columns = np.indices((n, n))
+    expected = values[:, columns - rows + n - 1]
+    np.testing.assert_array_equal(jax.jit(attention.toeplitz)(values), expected)
+
+
+def test_toeplitz_sums_gradients_along_diagonals(rng):
+    values = rng.standard_normal((2, 9)).astype(np.float32)
+    weights = rng.standard_normal((2, 5, 5)).astype(np.float32)
+    found = jax.jit(jax.grad(lambda v: jnp.vdot(attention.toeplitz(v), weights)))(
+        values
+    )
+    expected = [[np.trace(w, k) for k in range(-4, 5)] for w in weights]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_learned_bias_belongs_to_a_bucket():
+    module = attention.Buckets(WAVLM)
+    table = np.arange(8 * HEADS, dtype=np.float32).reshape(8, HEADS)
+    found = module.apply({"params": {"embedding": table}}, FRAMES)
+    assert found.shape == (HEADS, FRAMES, FRAMES)
+    for query in range(FRAMES):
+        for key in range(FRAMES):
+            bucket = bucket_of(key - query, 8, 6)
+            np.testing.assert_array_equal(found[:, query, key], table[bucket])
+
+
+# --- Attention ---
+
+
+def softmax(scores):
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def gate_of(params, head, x):
+    """The gate of one query, equation 3 and 4 of Chen et al. (2022)."""
+    linear = params["gru_rel_pos_linear"]
+    logits = (x @ linear["kernel"] + linear["bias"]).reshape(2, 4).sum(1)
+    update, reset = sigmoid(logits)
+    return update * (reset * params["gru_rel_pos_const"][head] - 1.0) + 2.0
+
+
+def attend(params, x, length, bias):
+    """One clip [frames, width], one head and one query after the other."""
+    project = {
+        name: x @ params[name]["kernel"] + params[name]["bias"]
+        for name in ("q_proj", "k_proj", "v_proj")
+    }
+    width = WIDTH // HEADS
+    mixed = np.zeros(x.shape)
+    for head in range(HEADS):
+        part = slice(head * width, (head + 1) * width)
+        query, key, value = (matrix[:, part] for matrix in project.values())
+        for i in range(len(x)):
+            scores = key[:length] @ query[i] / math.sqrt(width)
+            if bias is not None:
+                gate = gate_of(params, head, x[i, part])
+                scores = scores + gate * bias[head, i, :length]
+            mixed[i, part] = softmax(scores) @ value[:length]
+    return mixed @ params["out_proj"]["kernel"] + params["out_proj"]["bias"]
+
+
+def make(rng, config, numerics):
+    """Returns the module, its parameters as if trained, and its inputs."""
+    module = attention.Attention(config, numerics)
+    x = rng.standard_normal((2, FRAMES, WIDTH)).astype(np.float32)
+    mask = np.arange(FRAMES)[None] < np.array([[FRAMES], [4]])
+    bias = None
+    if config.model_type == "wavlm":
+        bias = rng.standard_normal((HEADS, FRAMES, FRAMES)).astype(np.float32)
+    params = module.init(jax.random.key(0), x, mask, bias, False)["params"]
+    draws = {
+        path: rng.standard_normal(leaf.shape).astype(np.float32) / 2
+        for path, leaf in trees.flatten(params).items()
+    }
+    return module, trees.replace(params, draws), x, mask, bias
+
+
+@pytest.mark.parametrize("config", [CONFIG, WAVLM], ids=lambda c: c.model_type)
+@pytest.mark.parametrize("layout", ["cpu", "accelerator"])
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_attention_is_its_equations(rng, config, layout, dtype, error):
+    module, params, x, mask, bias = make(rng, config, Numerics(dtype, layout))
+    apply = jax.jit(module.apply, static_argnums=4)
+    found = apply({"params": params}, x, mask, bias, False)
+    assert found.dtype == jnp.float32
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    for row, length in enumerate(mask.sum(1)):
+        expected = attend(wide, np.float64(x[row]), length, bias)
+        atol = error * np.abs(expected).max()
+        np.testing.assert_allclose(found[row], expected, atol=atol)
+
+
+def test_keys_of_the_padding_weigh_nothing(rng):
+    module, params, x, mask, bias = make(rng, WAVLM, Numerics())
+    apply = jax.jit(module.apply, static_argnums=4)
+    expected = apply({"params": params}, x, mask, bias, False)[1, :4]
+    x[1, 4:] = 1e4
+    found = apply({"params": params}, x, mask, bias, False)[1, :4]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_without_a_valid_key_attention_is_finite(rng):
+    module, params, x, mask, bias = make(rng, CONFIG, Numerics())
+    mask = np.zeros_like(mask)
+
+    def scalar(params):
+        return module.apply({"params": params}, x, mask, bias, False).sum()
+
+    found, grads = jax.jit(jax.value_and_grad(scalar))(params)
+    assert np.isfinite(found)
+    assert trees.all_finite(grads)
+
+
+def test_attention_weights_are_dropped_in_training_only(rng):
+    config = CONFIG._replace(attention_dropout=0.5)
+    module, params, x, mask, bias = make(rng, config, Numerics())
+    apply = jax.jit(module.apply, static_argnums=4)
+    without = apply({"params": params}, x, mask, bias, False)
+    draws = [
+        apply({"params": params}, x, mask, bias, True, rngs={"dropout": key})
+        for key in jax.random.split(jax.random.key(0), 200)
+    ]
+    assert not np.allclose(draws[0], draws[1])
+    error = np.std(draws, axis=0) / math.sqrt(len(draws))  # of the mean
+    away = np.abs(np.mean(draws, axis=0) - without) / np.maximum(error, 1e-6)
+    assert away.max() < 5.0  # unbiased
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dense_is_a_linear_map(rng, dtype):
+    x, kernel = rng.standard_normal((1, 2, 5)), rng.standard_normal((5, 3))
+    x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+    params = {"kernel": kernel, "bias": np.arange(3, dtype=np.float32)}
+    found = attention.Dense(3, Numerics(dtype)).apply({"params": params}, x)
+    assert found.dtype == jnp.float32
+    expected = np.asarray(x, np.float64) @ np.asarray(kernel, np.float64) + np.arange(3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
