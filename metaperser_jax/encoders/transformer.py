@@ -182,17 +182,21 @@ class Transformer(nn.Module):
             bias = self.layers[0].position_bias(x.shape[1])
         kept = [collect(x, mask)] if 0 in wanted else []
         for i, layer in enumerate(self.layers[: max(wanted)]):
-            x = self._maybe_skip(x, layer(x, mask, bias, train), train)
+            after = layer(x, mask, bias, train)
+            x = self._maybe_skip(x, after) if train and self._may_skip(i) else after
             if i + 1 in wanted:
                 kept.append(collect(x, mask))
         # always called, so that its parameters exist
         normed = layer_norm(x, *self.layer_norm(), eps)
         return kept, normed if config.do_stable_layer_norm else x
 
-    def _maybe_skip(self, before, after, train: bool):
+    def _may_skip(self, index: int) -> bool:
+        """WavLM keeps its first layer, which learns the bias of all others."""
+        is_kept = self.config.model_type == "wavlm" and index == 0
+        return self.config.layerdrop > 0.0 and not is_kept
+
+    def _maybe_skip(self, before, after):
         """Layer drop (Fan et al., 2020): one draw a layer for the whole batch."""
-        if not train or self.config.layerdrop == 0.0:
-            return after
         skip = jax.random.bernoulli(self.make_rng("dropout"), self.config.layerdrop)
         return jnp.where(skip, before, after)
 
