@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
         workdir=values.workdir or f"runs/{name}",
         force=values.force,
         require_accelerator=values.require_accelerator,
+        shard=values.shard,
         unknown=argv[1:],
         command=" ".join(["python", *sys.argv]),
     )
@@ -55,6 +56,9 @@ def define_flags() -> None:
         "workdir", "", "Where results go; default runs/<name of the config>."
     )
     flags.DEFINE_bool("force", False, "Go on in a workdir that holds another config.")
+    flags.DEFINE_string(
+        "shard", "", "i/n: with --mode=features, only the i-th of n parts of the clips."
+    )
     flags.DEFINE_bool("require_accelerator", False, "Fail when there is no GPU or TPU.")
 
 

@@ -37,7 +37,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.features = ml_collections.ConfigDict()
     config.features.inputs = "audio"  # audio | precomputed | other_raters
     config.features.cache_dir = ""  # '' = the folder `cache` beside the workdir
-    config.features.batch_size = 16
+    config.features.batch_size = 0  # clips encoded at once; 0: what memory_gb allows
+    config.features.memory_gb = 2.0  # what encoding takes beside the encoder's params
     config.features.standardise = True
 
     config.encoder = ml_collections.ConfigDict()

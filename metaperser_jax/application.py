@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -23,7 +24,9 @@ from metaperser_jax.evaluate import evaluate
 from metaperser_jax.evaluation import report, tables
 from metaperser_jax.experiment import (
     Experiment,
+    Shard,
     cache_dir,
+    extract_shard,
     open_experiment,
     settings_hash,
 )
@@ -53,6 +56,7 @@ def run(
     workdir: str,
     force: bool = False,
     require_accelerator: bool = False,
+    shard: str = "",
     unknown: list[str] | None = None,
     command: str = "",
 ) -> int:
@@ -64,6 +68,7 @@ def run(
       workdir: where results go; a run that was stopped resumes there.
       force: go on although the workdir was begun with another config.
       require_accelerator: fail where there is no GPU or TPU.
+      shard: 'i/n': compute the features of the i-th of n parts of the clips only.
       unknown: arguments that are no flags.
       command: what was typed, for the record.
 
@@ -77,10 +82,14 @@ def run(
     try:
         if unknown:
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
+        part = parse_shard(shard, mode)
         chosen = settings.from_config(config)
+        if part:  # each part has a workdir of its own, the cache in common
+            chosen = with_cache_dir(chosen, folder)
+            folder = folder / "shard_{}_of_{}".format(*part)
         with _stoppable(stops), _working_in(folder):
             return _dispatch(
-                chosen, config, mode, folder, force, require_accelerator, command
+                chosen, config, mode, folder, force, require_accelerator, command, part
             )
     except (Exception, KeyboardInterrupt) as error:
         if stops or isinstance(error, KeyboardInterrupt):
@@ -115,7 +124,7 @@ def machine_fault(error: Exception) -> str | None:
             f"out of memory ({str(error).partition(chr(10))[0]}). Three settings need "
             "less: meta.task_chunk=1 adapts one listener at a time, meta.remat=True "
             "recomputes inner steps, meta.second_order_from=1.0 keeps to the first "
-            "order. While features are computed: a smaller features.batch_size."
+            "order. While features are computed: a smaller features.memory_gb."
         )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"{error}. Nothing is half-written: mend that and start again."
@@ -140,6 +149,7 @@ def _dispatch(
     force: bool,
     require_accelerator: bool,
     command: str,
+    part: Shard | None,
 ) -> int:
     log.info(_device_line(require_accelerator))
     _keep_compilations(chosen, folder)
@@ -152,12 +162,10 @@ def _dispatch(
     refuse_other_config(chosen, plain, folder, force)
     begun = time.monotonic()
     try:
-        experiment = open_experiment(chosen, folder, problems)
-        _say_corpus(experiment)
-        if mode in ("all", "train"):
-            train(experiment)
-        if mode in ("all", "evaluate"):
-            _evaluate_and_report(experiment, plain, command)
+        if part:
+            extract_shard(chosen, folder, problems, part)
+        else:
+            _run_experiment(chosen, plain, mode, folder, command, problems)
     finally:
         problems.write(folder / "problems.jsonl")
         if problems.rows:
@@ -165,6 +173,48 @@ def _dispatch(
             log.info(problems.summary())
     log.info("done in %.0f s", time.monotonic() - begun)
     return 0
+
+
+def _run_experiment(
+    chosen: Settings,
+    plain: dict[str, Any],
+    mode: str,
+    folder: pathlib.Path,
+    command: str,
+    problems: Problems,
+) -> None:
+    experiment = open_experiment(chosen, folder, problems)
+    _say_corpus(experiment)
+    if mode in ("all", "train"):
+        train(experiment)
+    if mode in ("all", "evaluate"):
+        _evaluate_and_report(experiment, plain, command)
+
+
+def parse_shard(text: str, mode: str) -> Shard | None:
+    """Returns (i, n) of 'i/n', None of ''.
+
+    Raises:
+      InputError: it is not 'i/n' with 1 <= i <= n, or the mode is not 'features'.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise InputError(
+            f"--shard={text}: expected i/n with 1 <= i <= n, for example --shard=1/4 "
+            "for the first of four processes."
+        )
+    if mode != "features":
+        raise InputError(f"--shard={text}: only with --mode=features.")
+    return number, count
+
+
+def with_cache_dir(chosen: Settings, folder: pathlib.Path) -> Settings:
+    """Returns settings that name the cache which a workdir implies."""
+    place = str(cache_dir(chosen, folder))
+    return chosen._replace(features=chosen.features._replace(cache_dir=place))
 
 
 def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:

@@ -17,6 +17,7 @@ from metaperser_jax.data import corpora, episodes, ratings, splits
 from metaperser_jax.data.manifest import ManifestSpec, load_manifest
 from metaperser_jax.data.splits import Fold
 from metaperser_jax.data.synthetic import SyntheticSpec, load_synthetic
+from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.encoders.pretrained import load_encoder
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.features import Scaler
@@ -24,6 +25,8 @@ from metaperser_jax.settings import Settings
 from metaperser_jax.typing import Batch, Corpus, Params, Pool
 
 log = logging.getLogger(__name__)
+
+Shard = tuple[int, int]  # (number, count) of a part of the clips
 
 
 class Experiment(NamedTuple):
@@ -104,10 +107,7 @@ def load_features(
             )
         digest = hashlib.sha256(corpus.features.tobytes()).hexdigest()
         return corpus.features, everything, digest
-    chosen = settings.encoder
-    encoder, params = load_encoder(
-        chosen.name, chosen.revision or None, dtype=chosen.dtype
-    )
+    encoder, params = open_encoder(settings)
     found = features.extract(
         corpus,
         encoder,
@@ -115,12 +115,63 @@ def load_features(
         cache / "features",
         problems,
         batch_size=wanted.batch_size,
+        memory_gb=wanted.memory_gb,
         reading=how_read(settings),
     )
-    log.info(
-        "features: %d clips, %d from the cache", len(corpus.clips), found.num_cached
-    )
+    done = f"{len(corpus.clips)} clips, {found.num_cached} from the cache"
+    log.info("features: %s%s", done, _told(found.effort))
     return found.values, found.valid, encoder.fingerprint
+
+
+def extract_shard(
+    settings: Settings, workdir: pathlib.Path, problems: Problems, shard: Shard
+) -> None:
+    """Encodes one part of the clips into the cache, beside other processes.
+
+    Args:
+      settings: what `open_experiment` would get.
+      workdir: where the cache is looked for, see `cache_dir`.
+      problems: collects skipped clips.
+      shard: (number, count), 1 <= number <= count.
+
+    Raises:
+      InputError: the inputs are not audio, or the corpus cannot be used.
+    """
+    wanted = settings.features
+    if wanted.inputs != "audio":
+        raise InputError(
+            f"features.inputs={wanted.inputs!r}: nothing is encoded, so there are no "
+            "parts of it: leave --shard out."
+        )
+    cache = cache_dir(settings, workdir)
+    corpus = load_corpus(settings, cache, problems)
+    corpus = corpora.validate_corpus(corpus, problems)
+    encoder, params = open_encoder(settings)
+    kept = features.open_cache(
+        encoder, cache / "features", problems, how_read(settings)
+    )
+    effort = features.fill(
+        kept,
+        corpus,
+        encoder,
+        params,
+        problems,
+        batch_size=wanted.batch_size,
+        memory_gb=wanted.memory_gb,
+        shard=shard,
+    )
+    part = f"part {shard[0]} of {shard[1]} of {len(corpus.clips)} clips"
+    log.info("features: %s%s", part, _told(effort))
+
+
+def _told(effort: features.Effort) -> str:
+    return f"; {features.describe(effort)}" if effort.num_clips else ""
+
+
+def open_encoder(settings: Settings) -> tuple[Encoder, Params]:
+    """Returns the configured encoder and its params."""
+    chosen = settings.encoder
+    return load_encoder(chosen.name, chosen.revision or None, dtype=chosen.dtype)
 
 
 def how_read(settings: Settings) -> str:
@@ -269,7 +320,9 @@ def settings_hash(settings: Settings) -> str:
         for name, value in settings._asdict().items()
         if name not in ("evaluation", "strict", "tensorboard")
     }
-    parts["features"] = settings.features._replace(cache_dir="", batch_size=0)
+    parts["features"] = settings.features._replace(
+        cache_dir="", batch_size=0, memory_gb=0.0
+    )
     chosen = settings.evaluation
     parts["development"] = (chosen.headline_support, chosen.min_query)
     text = json.dumps(jax.tree.map(str, parts), sort_keys=True, default=str)

@@ -51,7 +51,8 @@ class FeatureSettings(NamedTuple):
 
     inputs: Literal["audio", "precomputed", "other_raters"] = "audio"
     cache_dir: str = ""  # '' = <workdir>/../cache
-    batch_size: int = 16
+    batch_size: int = 0  # clips encoded at once, 0 = what `memory_gb` allows
+    memory_gb: float = 2.0  # 10^9 bytes on a device, beside the encoder's params
     standardise: bool = True
 
 
@@ -224,7 +225,8 @@ RULES: dict[str, Rule] = {
     "seed": _SEED,
     "split.seed": _SEED,
     "data.root": Rule(lambda v: str(v) != "", "a folder (--config.data.root=FOLDER)"),
-    "features.batch_size": _at_least(1),
+    "features.batch_size": _at_least(0),
+    "features.memory_gb": _FINITE,
     "encoder.name": Rule(bool, "'logmel', a name on the hub, or a folder"),
     "split.num_test_listeners": _at_least(1),
     "split.num_dev_listeners": _at_least(0),

@@ -371,7 +371,7 @@ class TestHash:
             {},
             {"evaluation": {"num_draws": 3, "methods": ("full",)}},
             {"features": {"cache_dir": "/elsewhere"}},
-            {"features": {"batch_size": 4}},
+            {"features": {"batch_size": 4, "memory_gb": 1}},
             {"meta": {"clip_norm": 1}},  # the default, as a whole number
         ],
     )
