@@ -34,8 +34,6 @@ CLIPPED_SHARE = 1e-3  # more samples than this at full scale: clipped
 DC_OFFSET = 0.02  # of full scale
 UNSCALED_PEAK = 16.0  # floats beyond it are integers that were never scaled
 SHORTFALL = 0.02  # a decoder may give this share less than the header announced
-LENGTH_GRAIN = 1_600  # samples, padded lengths are multiples of it
-MAX_LENGTHS = 600  # candidate lengths that `bucket_lengths` chooses from
 
 _BLOCK_SAMPLES = 1 << 18
 
@@ -148,7 +146,7 @@ def pad_batch(
 
     Args:
       waveforms: arrays [samples], none longer than `length`.
-      length: samples of the result, see `bucket_lengths`.
+      length: samples of the result.
 
     Returns:
       [batch, length] float32, and [batch] int32 the samples that are not padding.
@@ -163,56 +161,6 @@ def pad_batch(
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = waveform
     return batch, lengths
-
-
-def bucket_lengths(
-    lengths: Sequence[int] | Int[Array, " clips"], num_buckets: int = 8
-) -> Int[np.ndarray, " clips"]:
-    """Chooses the padded length of each clip: few shapes, little padding.
-
-    Each distinct shape is one compilation. Among all ways to use at most
-    `num_buckets` lengths (multiples of `LENGTH_GRAIN`) the one with the fewest padded
-    samples is found by dynamic programming, so the total is never above that of
-    geometric buckets, (longest / shortest) ** (1 / num_buckets) a clip. The result
-    depends on the lengths alone, not on their order.
-
-    Args:
-      lengths: [clips] samples of each clip.
-      num_buckets: most distinct lengths to use.
-
-    Returns:
-      [clips] int64, each at least the clip's own length.
-    """
-    lengths = np.asarray(lengths, np.int64)
-    if num_buckets < 1:
-        raise ValueError(f"num_buckets is {num_buckets}, at least 1 is needed")
-    if lengths.size == 0:
-        return lengths
-    # Hours-long clips get a coarser grain: the table below is quadratic.
-    grain = max(LENGTH_GRAIN, -(-int(lengths.max()) // MAX_LENGTHS))
-    rounded = np.maximum(-(-lengths // grain), 1) * grain
-    sizes, counts = np.unique(rounded, return_counts=True)
-    edges = sizes[_bucket_ends(sizes, counts, min(num_buckets, sizes.size))]
-    return edges[np.searchsorted(edges, rounded)]
-
-
-def _bucket_ends(sizes: np.ndarray, counts: np.ndarray, num_buckets: int) -> list[int]:
-    """Returns the last index of each bucket, for the fewest padded samples."""
-    before = np.concatenate([[0], np.cumsum(counts)])  # [sizes + 1] clips below
-    cost = sizes[None, :] * (before[None, 1:] - before[:-1, None])  # [first, last]
-    cost = np.where(np.tri(sizes.size, k=-1, dtype=bool), np.inf, cost)
-    best, choices = cost[0], []
-    for _ in range(num_buckets - 1):
-        total = cost[1:] + best[:-1, None]  # [first - 1, last]
-        first = np.concatenate([[0], total[:, 1:].argmin(axis=0) + 1])
-        best = np.concatenate([best[:1], total[:, 1:].min(axis=0)])
-        choices.append(first)
-    ends = [sizes.size - 1]
-    for first in reversed(choices):
-        if ends[-1] == 0:
-            break
-        ends.append(int(first[ends[-1]]) - 1)
-    return ends[::-1]
 
 
 def _mono_blocks(where: str, header: AudioHeader, wanted: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,8 @@
 """Waveforms: what `load` gives for any recording, and how batches are padded."""
 
-import itertools
 import shutil
 
 import hypothesis
-import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ import soundfile
 from metaperser_jax.data import audio
 from metaperser_jax.data.audio import (
     as_waveform,
-    bucket_lengths,
     content_hash,
     load,
     pad_batch,
@@ -294,60 +291,3 @@ class TestPadBatch:
 
     def test_no_waveforms_give_an_empty_batch(self):
         assert pad_batch([], 4)[0].shape == (0, 4)
-
-
-class TestBucketLengths:
-    @hypothesis.settings(max_examples=100, deadline=None)
-    @hypothesis.given(
-        lengths=hnp.arrays(
-            np.int64, st.integers(1, 50), elements=st.integers(1, 960_000)
-        ),
-        num_buckets=st.integers(1, 10),
-    )
-    def test_few_shapes_that_hold_each_clip(self, lengths, num_buckets):
-        padded = bucket_lengths(lengths, num_buckets)
-        assert (padded >= lengths).all()
-        assert not (padded % 1_600).any()
-        assert len(set(padded.tolist())) <= num_buckets
-        # Longer clips never get less room, and the order of clips does not matter.
-        order = np.argsort(lengths, kind="stable")
-        assert (np.diff(padded[order]) >= 0).all()
-        np.testing.assert_array_equal(
-            bucket_lengths(lengths[order], num_buckets), padded[order]
-        )
-
-    @hypothesis.settings(max_examples=60, deadline=None)
-    @hypothesis.given(
-        units=st.lists(st.integers(1, 9), min_size=1, max_size=12),
-        num_buckets=st.integers(1, 4),
-    )
-    def test_padding_is_the_least_possible(self, units, num_buckets):
-        lengths = np.array(units) * 1_600
-        sizes = sorted(set(lengths.tolist()))
-        best = min(
-            sum(min(edge for edge in edges if edge >= length) for length in lengths)
-            for count in range(1, min(num_buckets, len(sizes)) + 1)
-            for edges in itertools.combinations(sizes, count)
-            if edges[-1] == sizes[-1]
-        )
-        assert bucket_lengths(lengths, num_buckets).sum() == best
-
-    def test_padding_is_bounded_by_geometric_buckets(self, rng):
-        lengths = np.exp(rng.uniform(np.log(16_000), np.log(640_000), 2_000)).astype(
-            int
-        )
-        padded = bucket_lengths(lengths, 8)
-        rounded = -(-lengths // 1_600) * 1_600
-        assert padded.sum() / rounded.sum() < 40 ** (1 / 8)
-        assert padded.sum() / lengths.sum() < 1.25
-
-    def test_hours_long_clips_are_bucketed_quickly(self):
-        lengths = np.arange(1, 20_000) * 16_000
-        padded = bucket_lengths(lengths, 4)
-        assert len(np.unique(padded)) == 4
-        assert (padded >= lengths).all()
-
-    def test_no_clips_and_no_buckets(self):
-        assert bucket_lengths(np.zeros(0, np.int64)).size == 0
-        with pytest.raises(ValueError, match="num_buckets"):
-            bucket_lengths(np.array([400]), 0)
