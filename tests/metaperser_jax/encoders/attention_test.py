@@ -1,6 +1,8 @@
 """Attention against plain loops; relative positions against their definition."""
 
+import importlib.util
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,11 @@ from metaperser_jax.encoders import attention
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.numerics import Numerics
 
+_path = pathlib.Path(__file__).with_name("reference.py")
+_spec = importlib.util.spec_from_file_location("reference", _path)
+reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference)
+
 WIDTH, HEADS, FRAMES = 12, 3, 9
 CONFIG = SpeechConfig(
     hidden_size=WIDTH, num_attention_heads=HEADS, attention_dropout=0.0
@@ -24,24 +31,13 @@ WAVLM = CONFIG._replace(model_type="wavlm", num_buckets=8, max_bucket_distance=6
 # --- Relative positions ---
 
 
-def bucket_of(offset, num_buckets, max_distance):
-    """T5's definition, one offset at a time."""
-    half = num_buckets // 2
-    exact = half // 2
-    distance = abs(offset)
-    if distance >= exact:
-        share = math.log(distance / exact) / math.log(max_distance / exact)
-        distance = min(exact + int(share * (half - exact)), half - 1)
-    return distance + (half if offset > 0 else 0)
-
-
 @pytest.mark.parametrize(
     ("num_buckets", "max_distance"), [(320, 800), (32, 128), (8, 6), (64, 4000)]
 )
 def test_buckets_follow_their_definition(num_buckets, max_distance):
     offsets = np.arange(-5000, 5001)
     found = attention.relative_buckets(offsets, num_buckets, max_distance)
-    expected = [bucket_of(int(n), num_buckets, max_distance) for n in offsets]
+    expected = [reference.bucket(int(n), num_buckets, max_distance) for n in offsets]
     edges = {n for n in offsets if at_an_edge(abs(int(n)), num_buckets, max_distance)}
     keep = [n not in edges for n in offsets]  # there rounding decides
     assert sum(keep) > 9900
@@ -106,48 +102,11 @@ def test_a_learned_bias_belongs_to_a_bucket():
     assert found.shape == (HEADS, FRAMES, FRAMES)
     for query in range(FRAMES):
         for key in range(FRAMES):
-            bucket = bucket_of(key - query, 8, 6)
+            bucket = reference.bucket(key - query, 8, 6)
             np.testing.assert_array_equal(found[:, query, key], table[bucket])
 
 
 # --- Attention ---
-
-
-def softmax(scores):
-    weights = np.exp(scores - scores.max())
-    return weights / weights.sum()
-
-
-def sigmoid(x):
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-def gate_of(params, head, x):
-    """The gate of one query, equation 3 and 4 of Chen et al. (2022)."""
-    linear = params["gru_rel_pos_linear"]
-    logits = (x @ linear["kernel"] + linear["bias"]).reshape(2, 4).sum(1)
-    update, reset = sigmoid(logits)
-    return update * (reset * params["gru_rel_pos_const"][head] - 1.0) + 2.0
-
-
-def attend(params, x, length, bias):
-    """One clip [frames, width], one head and one query after the other."""
-    project = {
-        name: x @ params[name]["kernel"] + params[name]["bias"]
-        for name in ("q_proj", "k_proj", "v_proj")
-    }
-    width = WIDTH // HEADS
-    mixed = np.zeros(x.shape)
-    for head in range(HEADS):
-        part = slice(head * width, (head + 1) * width)
-        query, key, value = (matrix[:, part] for matrix in project.values())
-        for i in range(len(x)):
-            scores = key[:length] @ query[i] / math.sqrt(width)
-            if bias is not None:
-                gate = gate_of(params, head, x[i, part])
-                scores = scores + gate * bias[head, i, :length]
-            mixed[i, part] = softmax(scores) @ value[:length]
-    return mixed @ params["out_proj"]["kernel"] + params["out_proj"]["bias"]
 
 
 def make(rng, config, numerics):
@@ -174,9 +133,9 @@ def test_attention_is_its_equations(rng, config, layout, dtype, error):
     apply = jax.jit(module.apply, static_argnums=4)
     found = apply({"params": params}, x, mask, bias, False)
     assert found.dtype == jnp.float32
-    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    params, x = reference.wide(params), reference.wide(x)
     for row, length in enumerate(mask.sum(1)):
-        expected = attend(wide, np.float64(x[row]), length, bias)
+        expected = reference.attend(config, params, x[row], bias, length)
         atol = error * np.abs(expected).max()
         np.testing.assert_allclose(found[row], expected, atol=atol)
 
@@ -215,14 +174,3 @@ def test_attention_weights_are_dropped_in_training_only(rng):
     error = np.std(draws, axis=0) / math.sqrt(len(draws))  # of the mean
     away = np.abs(np.mean(draws, axis=0) - without) / np.maximum(error, 1e-6)
     assert away.max() < 5.0  # unbiased
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_dense_is_a_linear_map(rng, dtype):
-    x, kernel = rng.standard_normal((1, 2, 5)), rng.standard_normal((5, 3))
-    x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
-    params = {"kernel": kernel, "bias": np.arange(3, dtype=np.float32)}
-    found = attention.Dense(3, Numerics(dtype)).apply({"params": params}, x)
-    assert found.dtype == jnp.float32
-    expected = np.asarray(x, np.float64) @ np.asarray(kernel, np.float64) + np.arange(3)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

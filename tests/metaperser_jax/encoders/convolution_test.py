@@ -1,12 +1,13 @@
 """Convolutions against plain loops, in both layouts and precisions."""
 
+import importlib.util
 import itertools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,11 @@ from metaperser_jax import trees
 from metaperser_jax.encoders import convolution
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.numerics import Numerics
+
+_path = pathlib.Path(__file__).with_name("reference.py")
+_spec = importlib.util.spec_from_file_location("reference", _path)
+reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference)
 
 ALL_NUMERICS = [
     Numerics(dtype, layout)
@@ -27,27 +33,6 @@ CONFIG = SpeechConfig()
 def rounded(x, dtype):
     """The operand as a product in `dtype` sees it, in float64."""
     return np.asarray(jnp.asarray(x, dtype), np.float64)
-
-
-def convolve(x, kernel, stride=1, groups=1):
-    """[batch, frames, channels], [taps, channels / groups, outputs], by loops."""
-    taps, inputs, outputs = kernel.shape
-    frames = (x.shape[1] - taps) // stride + 1
-    y = np.zeros((x.shape[0], frames, outputs))
-    width = outputs // groups
-    for n, tap, group in itertools.product(range(frames), range(taps), range(groups)):
-        seen = x[:, n * stride + tap, group * inputs : (group + 1) * inputs]
-        into = slice(group * width, (group + 1) * width)
-        y[:, n, into] += seen @ kernel[tap][:, into]
-    return y
-
-
-def same(x, kernel, groups):
-    """The convolution with zeros around; the last output of an even kernel dropped."""
-    before = kernel.shape[0] // 2
-    after = kernel.shape[0] - 1 - before
-    padded = np.pad(x, ((0, 0), (before, after), (0, 0)))
-    return convolve(padded, kernel, groups=groups)
 
 
 def count_frames(samples, config):
@@ -126,7 +111,8 @@ def test_strided_convolution_is_the_plain_one(rng, numerics, taps, stride, chann
     found = strided(x, kernel, stride, numerics)
     assert found.dtype == jnp.float32
     operands = (rounded(operand, numerics.dtype) for operand in (x, kernel))
-    expected = convolve(*operands, stride)
+    x, kernel = operands
+    expected = [reference.convolve(clip, kernel, stride) for clip in x]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
 
 
@@ -182,7 +168,8 @@ def test_same_convolution_is_the_plain_one(rng, numerics, taps, groups, frames):
     found = positional(x, kernel, groups, numerics)
     assert found.shape == x.shape
     assert found.dtype == jnp.float32
-    expected = same(*(np.asarray(a, np.float64) for a in (x, kernel)), groups)
+    x, kernel = reference.wide(x), reference.wide(kernel)
+    expected = [reference.convolve_same(clip, kernel, groups) for clip in x]
     size = np.abs(expected).max()
     atol = (2e-6 if numerics.dtype == "float32" else 2e-2) * size
     np.testing.assert_allclose(found, expected, atol=atol)
@@ -207,8 +194,8 @@ def test_same_convolution_keeps_apart_what_differs_in_size(rng, layout):
     x, kernel = draw(rng, 1, 200, 4), draw(rng, 8, 2, 4)
     x[:, :20] *= 1e4
     found = positional(x, kernel, 2, Numerics(layout=layout))
-    expected = same(*(np.asarray(a, np.float64) for a in (x, kernel)), 2)
-    np.testing.assert_allclose(found[:, 60:], expected[:, 60:], rtol=1e-4, atol=1e-4)
+    expected = reference.convolve_same(x[0].astype(np.float64), kernel, 2)
+    np.testing.assert_allclose(found[0, 60:], expected[60:], rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_of_the_positional_convolution_agree_between_layouts(rng):
@@ -253,17 +240,7 @@ def run(module, rng, *inputs):
     params = module.init(jax.random.key(0), *inputs)["params"]
     params = randomised(rng, params)
     found = jax.jit(module.apply)({"params": params}, *inputs)
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), found
-
-
-def normed(x, axis, params, eps=1e-5):
-    centred = x - x.mean(axis, keepdims=True)
-    wide = centred / np.sqrt(x.var(axis, keepdims=True) + eps)
-    return wide * params["scale"] + params["bias"]
-
-
-def gelu(x):
-    return x * scipy.special.ndtr(x)
+    return reference.wide(params), found
 
 
 @pytest.mark.parametrize(("norm", "bias"), [("group", False), ("layer", True)])
@@ -275,18 +252,11 @@ def test_the_front_end_is_its_equations_for_each_clip(rng, norm, bias, layout):
     module = convolution.FeatureExtractor(config, Numerics(layout=layout))
     params, found = run(module, rng, clips, lengths)
     for row, length in enumerate(lengths):
-        x = np.asarray(clips[row : row + 1, :length, None], np.float64)
-        for i, stride in enumerate(config.conv_stride):
-            layer = params[f"conv_layers_{i}"]
-            x = convolve(x, layer["conv"]["kernel"], stride)
-            x = x + (layer["conv"]["bias"] if bias else 0.0)
-            if norm == "layer":
-                x = normed(x, 2, layer["layer_norm"])
-            elif i == 0:
-                x = normed(x, 1, layer["layer_norm"])
-            x = gelu(x)
-        assert x.shape[1] == count_frames(length, config)
-        np.testing.assert_allclose(found[row, : x.shape[1]], x[0], rtol=1e-4, atol=1e-5)
+        clip = clips[row, :length].astype(np.float64)
+        expected = reference.front_end(config, params, clip)
+        assert len(expected) == count_frames(length, config)
+        ours = found[row, : len(expected)]
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_in_half_precision_the_first_convolution_stays_in_single(rng):
@@ -298,22 +268,6 @@ def test_in_half_precision_the_first_convolution_stays_in_single(rng):
     params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
     found = module.apply({"params": params}, clips, lengths)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def positional_by_hand(config, params, x):
-    """[1, frames, width] of one clip alone -> the same shape."""
-    if config.conv_pos_batch_norm:
-        norm = params["batch_norm"]
-        x = (x - norm["mean"]) / np.sqrt(norm["var"] + 1e-5)
-        x = x * norm["scale"] + norm["bias"]
-    kernel = params["conv"]["kernel"]
-    if "scale" in params["conv"]:
-        sizes = np.sqrt(np.square(kernel).sum(axis=(1, 2)))
-        kernel = kernel * (params["conv"]["scale"] / sizes)[:, None, None]
-    y = same(x, kernel, config.num_conv_pos_embedding_groups) + params["conv"]["bias"]
-    if config.model_type == "data2vec-audio":
-        y = normed(y, 2, {"scale": 1.0, "bias": 0.0})
-    return gelu(y)
 
 
 POSITIONAL = {
@@ -338,15 +292,10 @@ def test_positions_are_the_equations_for_each_clip(rng, case, layout):
     module = convolution.positional_conv(config, Numerics(layout=layout))
     params, found = run(module, rng, x, mask)
     for row, length in enumerate(lengths):
-        expected = np.asarray(x[row : row + 1, :length], np.float64)
-        stack = config.model_type == "data2vec-audio"
-        names = [f"layers_{i}" for i in range(3)] if stack else [None]
-        for name in names:
-            part = params[name] if name else params
-            expected = positional_by_hand(config, part, expected)
-        np.testing.assert_allclose(
-            found[row, :length], expected[0], rtol=1e-4, atol=2e-5
-        )
+        clip = x[row, :length].astype(np.float64)
+        expected = reference.positions(config, params, clip)
+        ours = found[row, :length]
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_the_statistics_of_batch_norm_are_not_trained(rng):
