@@ -180,6 +180,52 @@ with application._stoppable([]):
 """
 
 
+class TestShard:
+    @pytest.mark.parametrize(
+        ("text", "mode", "part"),
+        [
+            ("", "all", None),
+            ("1/1", "features", (1, 1)),
+            ("3/4", "features", (3, 4)),
+        ],
+    )
+    def test_i_of_n(self, text, mode, part):
+        assert application.parse_shard(text, mode) == part
+
+    @pytest.mark.parametrize(
+        "text", ["0/4", "5/4", "1/0", "1", "1/", "/2", "a/b", "-1/2", "1/2/3", "1 / 2"]
+    )
+    def test_what_is_none(self, run, capsys, tmp_path, text):
+        assert run(raising(AssertionError), shard=text) == 2
+        assert f"--shard={text}: expected i/n with 1 <= i" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_only_features_have_parts(self, run, capsys):
+        assert run(raising(AssertionError), shard="1/2") == 2
+        assert "--shard=1/2: only with --mode=features." in capsys.readouterr().err
+
+    def test_parts_run_side_by_side_and_share_the_cache(self, monkeypatch, tmp_path):
+        seen = []
+
+        def extract_shard(settings, workdir, problems, shard):
+            seen.append((application.cache_dir(settings, workdir), workdir, shard))
+            problems.warning("a", "b", "c")
+            if shard[0] == 1:  # beside the other
+                assert run("2/2") == 0
+
+        def run(shard):
+            return application.run(
+                CONFIG, mode="features", workdir=str(tmp_path / "run"), shard=shard
+            )
+
+        monkeypatch.setattr(application, "extract_shard", extract_shard)
+        assert run("1/2") == 0
+        places = [tmp_path / "run" / f"shard_{i}_of_2" for i in (1, 2)]
+        assert seen == [(tmp_path / "cache", places[i - 1], (i, 2)) for i in (1, 2)]
+        for place in places:
+            assert (place / "problems.jsonl").read_text().count("\n") == 1
+
+
 class TestLock:
     def test_the_workdir_is_made_and_holds_the_process(self, tmp_path):
         folder = tmp_path / "a" / "b"

@@ -4,10 +4,13 @@ import csv
 
 import numpy as np
 import pytest
+import soundfile
 
 from metaperser_jax import experiment as experiment_lib
+from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.experiment import (
+    extract_shard,
     flat_pairs,
     has_answer,
     label_rates,
@@ -297,6 +300,65 @@ class TestDevelopment:
         logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         found = selection_loss(data.spec)(params, batch)
         np.testing.assert_allclose(found, -(targets * logs).sum(-1).mean(), rtol=1e-5)
+
+
+@pytest.fixture
+def recordings(folder, tmp_path, monkeypatch):
+    """Settings of a manifest with recordings; the encoder takes their mean."""
+    root = tmp_path / "corpus"
+    (root / "wav").mkdir(parents=True)
+    (root / "ratings.csv").write_bytes((folder / "ratings.csv").read_bytes())
+    for clip in range(CLIPS):
+        samples = np.full(4000, (clip + 1) / 64, np.float32)
+        soundfile.write(root / "wav" / f"c{clip:02d}.wav", samples, 16000)
+    asked = []
+
+    def load_encoder(*wanted, **options):
+        asked.append((*wanted, *options.values()))
+        pooled_fn = lambda params, w, n: (w.sum(1) / n)[:, None, None]  # noqa: E731
+        return Encoder("mean", None, pooled_fn, None, {}, "f", 1, 1), {}
+
+    monkeypatch.setattr(experiment_lib, "load_encoder", load_encoder)
+    encoder = {"name": "some/encoder", "revision": "v2", "dtype": "bfloat16"}
+    settings = make_settings(
+        root, data={"features": None}, features={"inputs": "audio"}, encoder=encoder
+    )
+    return settings, asked
+
+
+class TestEncoding:
+    def test_the_configured_encoder_gives_the_inputs(
+        self, recordings, tmp_path, caplog
+    ):
+        settings, asked = recordings
+        with caplog.at_level("INFO"):
+            opened = open_experiment(settings, tmp_path / "run", Problems())
+        assert asked == [("some/encoder", "v2", "bfloat16")]
+        clips = np.arange(1, CLIPS + 1) / 64
+        np.testing.assert_allclose(opened.values[:, 0, 0], clips, rtol=1e-3)
+        assert caplog.messages[-1].startswith(
+            f"features: {CLIPS} clips, 0 from the cache; {CLIPS} encoded, 6 s of audio"
+        )
+
+    def test_the_newest_revision_is_none(self, recordings, tmp_path):
+        settings, asked = recordings
+        settings = settings._replace(encoder=settings.encoder._replace(revision=""))
+        open_experiment(settings, tmp_path / "run", Problems())
+        assert asked[0][1] is None
+
+    def test_parts_fill_the_cache_for_the_whole(self, recordings, tmp_path, caplog):
+        settings, _ = recordings
+        with caplog.at_level("INFO"):
+            for part in (1, 2, 3):
+                workdir = tmp_path / f"run {part}"
+                extract_shard(settings, workdir, Problems(), (part, 3))
+            open_experiment(settings, tmp_path / "run", Problems())
+        assert caplog.messages[0].startswith("features: part 1 of 3 of 24 clips; ")
+        assert caplog.messages[-1] == "features: 24 clips, 24 from the cache"
+
+    def test_without_audio_there_are_no_parts(self, folder, tmp_path):
+        with pytest.raises(InputError, match="leave --shard out"):
+            extract_shard(make_settings(folder), tmp_path, Problems(), (1, 2))
 
 
 class TestLabels:
