@@ -45,6 +45,18 @@ def base_config() -> ml_collections.ConfigDict:
     config.encoder.name = "logmel"
     config.encoder.revision = ""  # '' = the newest
     config.encoder.dtype = "float32"  # float32 | bfloat16
+    config.encoder.tuning = "frozen"  # frozen | top_n | lora | full
+    config.encoder.num_tuned_layers = 4  # top_n: the last ones
+    config.encoder.lora_rank = 8
+    config.encoder.lora_alpha = 16.0  # updates count alpha / rank times
+    config.encoder.lora_pattern = r".*/(q_proj|v_proj)/kernel"
+    config.encoder.tune_front_end = False  # full: the convolutions as well
+    config.encoder.learning_rate = 0.0  # 0: 1e-4 for lora, else 1e-5
+    config.encoder.epochs = 5
+    config.encoder.batch_size = 8  # clips, each with all its labels
+    config.encoder.accumulate = 1  # batches of one step
+    config.encoder.warmup = 0.1  # share of the steps in which the rates rise
+    config.encoder.remat = False  # compute layers twice and hold less
 
     config.split = ml_collections.ConfigDict()
     config.split.num_test_listeners = 1  # per fold

@@ -16,6 +16,8 @@ from metaperser_jax.data.manifest import ManifestSpec
 from metaperser_jax.data.manifest import check_spec as check_manifest_spec
 from metaperser_jax.data.splits import SplitSpec
 from metaperser_jax.data.synthetic import SyntheticSpec, simulation
+from metaperser_jax.encoders.tuning import LORA_PATTERN
+from metaperser_jax.encoders.tuning import Mode as TuningMode
 from metaperser_jax.errors import InputError, did_you_mean
 from metaperser_jax.evaluation.titles import METRICS
 from metaperser_jax.heads import ACTIVATIONS
@@ -62,6 +64,18 @@ class EncoderSettings(NamedTuple):
     name: str = "logmel"  # or a name on the hub, or a folder
     revision: str = ""  # '' = the newest
     dtype: Literal["float32", "bfloat16"] = "float32"
+    tuning: TuningMode = "frozen"  # what is trained with the head, fold by fold
+    num_tuned_layers: int = 4  # top_n: the last ones
+    lora_rank: int = 8
+    lora_alpha: float = 16.0  # updates count alpha / rank times
+    lora_pattern: str = LORA_PATTERN  # kernels that get an update
+    tune_front_end: bool = False  # full: the convolutional front end as well
+    learning_rate: float = 0.0  # 0 = 1e-4 for lora, else 1e-5; the head: pretrain's
+    epochs: int = 5
+    batch_size: int = 8  # clips, each with all its labels
+    accumulate: int = 1  # batches of one step
+    warmup: float = 0.1  # share of the steps in which the rates rise
+    remat: bool = False  # compute layers twice and hold less
 
 
 class HeadSettings(NamedTuple):
@@ -228,6 +242,15 @@ RULES: dict[str, Rule] = {
     "features.batch_size": _at_least(0),
     "features.memory_gb": _FINITE,
     "encoder.name": Rule(bool, "'logmel', a name on the hub, or a folder"),
+    "encoder.num_tuned_layers": _at_least(1),
+    "encoder.lora_rank": _at_least(1),
+    "encoder.lora_alpha": _FINITE,
+    "encoder.lora_pattern": Rule(_is_regex, "a regular expression over kernel paths"),
+    "encoder.learning_rate": Rule(lambda v: 0 <= v < math.inf, "at least 0, finite"),
+    "encoder.epochs": _at_least(1),
+    "encoder.batch_size": _at_least(1),
+    "encoder.accumulate": _at_least(1),
+    "encoder.warmup": _BELOW_ONE,
     "split.num_test_listeners": _at_least(1),
     "split.num_dev_listeners": _at_least(0),
     "split.num_folds": _at_least(0),
@@ -431,3 +454,15 @@ def _contradictions(plain: dict[str, Any]) -> Iterator[str]:
     inputs = plain.get("features", {}).get("inputs", "audio")
     if plain["corpus"] == "synthetic" and inputs != "audio":
         yield f"features.inputs={inputs!r}: the synthetic corpus gives 'audio'."
+    encoder = {**EncoderSettings()._asdict(), **plain.get("encoder", {})}
+    if (mode := encoder["tuning"]) != "frozen":
+        if inputs != "audio":
+            yield (
+                f"encoder.tuning={mode!r}: an encoder is trained on recordings, and "
+                f"features.inputs={inputs!r} reads none; expected 'audio'."
+            )
+        if encoder["name"] == "logmel":
+            yield (
+                f"encoder.tuning={mode!r}: encoder.name='logmel' has no weights to "
+                "train; expected 'frozen', or another encoder."
+            )

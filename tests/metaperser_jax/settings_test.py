@@ -198,6 +198,20 @@ FAULTS = [
     ("encoder.name", None, "str"),
     ("encoder.revision", 3, "str"),
     ("encoder.dtype", "float16", "float32, bfloat16"),
+    ("encoder.tuning", "adapters", "frozen, top_n, lora, full"),
+    ("encoder.tuning", "lora", "'logmel' has no weights"),
+    ("encoder.num_tuned_layers", 0, "at least 1"),
+    ("encoder.lora_rank", 0, "at least 1"),
+    ("encoder.lora_alpha", 0.0, "above 0"),
+    ("encoder.lora_pattern", "(", "regular expression"),
+    ("encoder.tune_front_end", 1, "bool"),
+    ("encoder.learning_rate", -1e-5, "at least 0"),
+    ("encoder.learning_rate", float("inf"), "finite"),
+    ("encoder.epochs", 0, "at least 1"),
+    ("encoder.batch_size", 0, "at least 1"),
+    ("encoder.accumulate", 0, "at least 1"),
+    ("encoder.warmup", 1.0, "below 1"),
+    ("encoder.remat", "yes", "bool"),
     ("data.num_clips", 1, "num_clips = 1: expected 12"),
     ("data.num_listeners", "many", "int"),
     ("seed", -1, "at least 0"),
@@ -257,6 +271,16 @@ class TestFaults:
         (fault,) = faults_of({"corpus": "manifest", "data": {"root": "x", key: value}})
         assert key in fault
         assert message in fault
+
+    @pytest.mark.parametrize("inputs", ["precomputed", "other_raters"])
+    def test_an_encoder_is_tuned_on_recordings_alone(self, inputs):
+        config = MANIFEST | {"features": {"inputs": inputs}}
+        config |= {"encoder": {"name": "some/encoder", "tuning": "full"}}
+        (fault,) = faults_of(config)
+        assert "encoder.tuning='full'" in fault
+        assert f"features.inputs={inputs!r}" in fault
+        config["encoder"]["tuning"] = "frozen"
+        assert from_config(config).encoder.tuning == "frozen"
 
     def test_all_faults_are_told_at_once(self):
         config = {
