@@ -8,25 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaperser_jax.encoders.config import SpeechConfig
+from metaperser_jax.encoders.dense import Dense
 from metaperser_jax.encoders.numerics import Numerics, product
 from metaperser_jax.typing import Array
 
 _MASKED = -1e30  # finite: a row without a valid key must not become NaN
-
-
-class Dense(nn.Module):
-    """Linear map of the last axis of [batch, frames, inputs], float32 out."""
-
-    features: int
-    numerics: Numerics
-
-    @nn.compact
-    def __call__(self, x: Array) -> jax.Array:
-        """[batch, frames, inputs] -> [batch, frames, features]."""
-        init = nn.initializers.normal(0.02)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return product("bti,io->bto", x, kernel, self.numerics) + bias[None, None]
 
 
 class Gate(nn.Module):
@@ -114,7 +100,8 @@ class Attention(nn.Module):
         """Names the parts as in the checkpoints."""
         config = self.config
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, Dense(config.hidden_size, self.numerics))
+            width = config.hidden_size
+            setattr(self, name, Dense(width, width, self.numerics))
         self.dropout = nn.Dropout(config.attention_dropout)
         if config.model_type == "wavlm":
             head_width = config.hidden_size // config.num_attention_heads
@@ -162,6 +149,10 @@ class Attention(nn.Module):
         if position_bias is not None:
             scores = scores + self._gated(x, position_bias)
         scores = jnp.where(mask[:, None, None], scores, _MASKED)
-        weights = self.dropout(jax.nn.softmax(scores), deterministic=not train)
-        mixed = product("bhqk,bhkd->bhqd", weights, value, self.numerics)
+        # softmax, divided by its sum after the product: fewer numbers to divide
+        largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+        weights = jnp.exp(scores - largest)
+        total = weights.sum(axis=-1)[..., None]  # [batch, heads, frames, 1]
+        weights = self.dropout(weights, deterministic=not train)
+        mixed = product("bhqk,bhkd->bhqd", weights, value, self.numerics) / total
         return self.out_proj(mixed.transpose(0, 2, 1, 3).reshape(x.shape))

@@ -104,11 +104,10 @@ def same_convolution(
     Returns:
       [batch, frames, outputs] float32.
     """
-    taps = kernel.shape[0]
-    padding = (taps // 2, taps - 1 - taps // 2)
     if numerics.on_cpu:
-        x = jnp.pad(x.astype(jnp.float32), ((0, 0), padding, (0, 0)))
-        return _spectral_convolution(x, kernel.astype(jnp.float32), groups)
+        taps = kernel.shape[0]
+        return spectral_convolution(x, filters(kernel, groups), taps)
+    padding = (kernel.shape[0] // 2, (kernel.shape[0] - 1) // 2)
     return lax.conv_general_dilated(
         x.astype(numerics.dtype),
         kernel.astype(numerics.dtype),
@@ -121,42 +120,71 @@ def same_convolution(
     )
 
 
-def _spectral_convolution(x, kernel, groups: int):
-    """Overlap-save: short blocks, each convolved as a product of real spectra.
+def filters(kernel: Array, groups: int) -> jax.Array:
+    """Spectrum of a grouped kernel, for `spectral_convolution`.
 
-    Transforms are products with fixed matrices, so that blocks and clips share them;
-    for each frequency and group a small product of complex matrices is left.
+    Args:
+      kernel: [taps, channels / groups, outputs].
+      groups: of channels.
+
+    Returns:
+      [2, bins, groups, channels / groups, outputs / groups] float32, the real part
+      and the negative imaginary one: a correlation needs the conjugate.
     """
     taps, inputs, outputs = kernel.shape
-    size = 2 ** math.ceil(math.log2(2 * taps))  # of a block
+    bins = _block_size(taps) // 2 + 1
+    forward, _ = _transforms(_block_size(taps))
+    grouped = kernel.astype(jnp.float32).reshape(taps, inputs, groups, -1)
+    grouped = grouped.transpose(0, 2, 1, 3).reshape(taps, -1)
+    signs = np.repeat([1.0, -1.0], bins).astype(np.float32)[:, None]
+    spectrum = _dot("kt,tm->km", forward[:, :taps] * signs, grouped)
+    return spectrum.reshape(2, bins, groups, inputs, outputs // groups)
+
+
+def spectral_convolution(x: Array, spectrum: Array, taps: int) -> jax.Array:
+    """Same as `same_convolution`, by overlap-save with real transforms.
+
+    Transforms are products with fixed matrices over short blocks, so that clips of
+    all lengths share them; for each frequency and group there is one small product.
+
+    Args:
+      x: [batch, frames, channels].
+      spectrum: from `filters`.
+      taps: of the kernel.
+
+    Returns:
+      [batch, frames, outputs] float32.
+    """
+    _, bins, groups, inputs, outputs = spectrum.shape
+    size = _block_size(taps)
     hop = size - taps + 1  # outputs of a block
-    frames = x.shape[1] - taps + 1
+    batch, frames, _ = x.shape
     count = math.ceil(frames / hop)
-    x = jnp.pad(x, ((0, 0), (0, (count - 1) * hop + size - x.shape[1]), (0, 0)))
-    blocks = jnp.stack([x[:, i * hop : i * hop + size] for i in range(count)], 1)
+    after = (count - 1) * hop + size - taps // 2 - frames
+    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (taps // 2, after), (0, 0)))
+    blocks = jnp.stack([x[:, i * hop : i * hop + size] for i in range(count)])
+    rows = count * batch
+    blocks = blocks.reshape(rows, size, groups, inputs).transpose(1, 2, 0, 3)
     forward, backward = _transforms(size)
-    spectrum = _dot("kt,bntc->kbnc", forward, blocks)  # [2 bins, batch, blocks, ..]
-    filters = _dot("kt,tio->kio", forward[:, :taps], kernel)  # [2 bins, in, outputs]
-    bins = size // 2 + 1
-    shape = (2, bins, x.shape[0] * count, groups, inputs)
-    a, b = spectrum.reshape(shape)  # real and imaginary part
-    c, d = filters.reshape(2, bins, inputs, groups, outputs // groups)
-    d = -d  # correlation: the conjugate
-    real = _per_bin(a, c) - _per_bin(b, d)
-    imaginary = _per_bin(a, d) + _per_bin(b, c)
-    both = jnp.concatenate([real, imaginary])  # [2 bins, groups, blocks, out]
-    y = _dot("tk,kgno->ngto", backward[:hop], both)
-    y = y.reshape(x.shape[0], count, groups, hop, outputs // groups)
-    y = y.transpose(0, 1, 3, 2, 4).reshape(x.shape[0], count * hop, outputs)
-    return y[:, :frames]
+    parts = _dot("kt,tm->km", forward, blocks.reshape(size, -1))
+    parts = parts.reshape(2, bins, groups, rows, inputs)
+    stacked = jnp.concatenate([parts[0], parts[1]], axis=2)  # [bins, groups, 2 rows, ]
+    a = _dot("fgni,fgio->fgno", stacked, spectrum[0])
+    b = _dot("fgni,fgio->fgno", stacked, spectrum[1])
+    real = a[:, :, :rows] - b[:, :, rows:]
+    imaginary = b[:, :, :rows] + a[:, :, rows:]
+    both = jnp.concatenate([real, imaginary]).reshape(2 * bins, -1)
+    y = _dot("tk,km->tm", backward[:hop], both)  # [hop, groups * rows * outputs]
+    y = y.reshape(hop, groups, count, batch, outputs).transpose(3, 2, 0, 1, 4)
+    return y.reshape(batch, count * hop, groups * outputs)[:, :frames]
+
+
+def _block_size(taps: int) -> int:
+    return 2 ** math.ceil(math.log2(2 * taps))
 
 
 def _dot(spec: str, a, b):
     return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)
-
-
-def _per_bin(a, b):
-    return _dot("fngi,figo->fgno", a, b)
 
 
 @functools.lru_cache
@@ -192,15 +220,26 @@ class Kernel(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array | None]:
-        """Returns the kernel [taps, inputs, outputs] and the bias [outputs]."""
+        """Returns the kernel [taps, inputs, outputs] and the bias [outputs].
+
+        Where `prepare` has put its filters in the kernel's place, returns those.
+        """
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, self.shape[2:])
+        if self.has_variable("params", "filters"):
+            return self.get_variable("params", "filters"), bias
         kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
         if self.weight_norm:
             scale = self.param("scale", _norm_init(kernel), self.shape[:1])
-            size = jnp.sqrt(jnp.square(kernel).sum(axis=(1, 2), keepdims=True))
-            kernel = kernel * (scale[:, None, None] / size)
-        if not self.use_bias:
-            return kernel, None
-        return kernel, self.param("bias", nn.initializers.zeros, self.shape[2:])
+            kernel = weight_normed(kernel, scale)
+        return kernel, bias
+
+
+def weight_normed(kernel: Array, scale: Array) -> jax.Array:
+    """Gives each tap [inputs, outputs] of a kernel the norm `scale` [taps]."""
+    norm = jnp.sqrt(jnp.square(kernel).sum(axis=(1, 2)))
+    return kernel * (scale / norm)[:, None, None]
 
 
 def _norm_init(kernel):
@@ -311,8 +350,11 @@ class PositionalConv(nn.Module):
             x = self.batch_norm(x)
         x = jnp.where(mask[:, :, None], x, 0.0)
         kernel, bias = self.conv()
-        groups = self.config.num_conv_pos_embedding_groups
-        x = same_convolution(x, kernel, groups, self.numerics)
+        if kernel.ndim == 5:
+            x = spectral_convolution(x, kernel, self.taps)
+        else:
+            groups = self.config.num_conv_pos_embedding_groups
+            x = same_convolution(x, kernel, groups, self.numerics)
         x = x if bias is None else x + bias[None, None]
         if self.output_norm:
             x = layer_norm(x, None, None, _FRONT_EPS)

@@ -29,6 +29,24 @@ class Encoder(NamedTuple):
     revision: str = ""  # of the weights, where the hub tells
     train_fn: Callable[..., Array] | None = None  # see `encode_training`; None: nothing
     #   to train
+    prepare_fn: Callable[[Params], Params] | None = None  # see `prepare`
+
+
+def prepare(encoder: Encoder, params: Params) -> Params:
+    """Computes once what inference with fixed params would compute in every call.
+
+    Casts to the encoder's dtype, weight norms and the like. The result serves `encode`
+    and `encode_pooled` in the place of the params (and gives what they give), not
+    training and not saving.
+
+    Args:
+      encoder: from `load_encoder`.
+      params: from `load_encoder`.
+
+    Returns:
+      A nested dict of arrays, its tensors in part other ones.
+    """
+    return params if encoder.prepare_fn is None else encoder.prepare_fn(params)
 
 
 def encode(

@@ -12,22 +12,25 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 from jaxtyping import Float, Integer
 
 from metaperser_jax import trees
-from metaperser_jax.encoders.attention import Attention, Dense
+from metaperser_jax.encoders.attention import Attention
 from metaperser_jax.encoders.augmentation import spec_augment
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.convolution import (
     Affine,
     FeatureExtractor,
+    filters,
     num_frames,
     positional_conv,
     receptive_field,
+    weight_normed,
 )
+from metaperser_jax.encoders.dense import Dense, FeedForward
 from metaperser_jax.encoders.encoder import Encoder, fingerprint
 from metaperser_jax.encoders.numerics import (
-    ACTIVATION_FNS,
     Numerics,
     layer_norm,
     normalise_waveforms,
@@ -48,7 +51,8 @@ class FeatureProjection(nn.Module):
         """Names the parts as in the checkpoints."""
         if self.config.feat_proj_layer_norm:
             self.layer_norm = Affine(self.config.conv_dim[-1])
-        self.projection = Dense(self.config.hidden_size, self.numerics)
+        inputs, width = self.config.conv_dim[-1], self.config.hidden_size
+        self.projection = Dense(inputs, width, self.numerics)
         self.dropout = nn.Dropout(self.config.feat_proj_dropout)
 
     def __call__(self, x: Array, train: bool) -> jax.Array:
@@ -56,26 +60,6 @@ class FeatureProjection(nn.Module):
         if self.config.feat_proj_layer_norm:
             x = layer_norm(x, *self.layer_norm(), self.config.layer_norm_eps)
         return self.dropout(self.projection(x), deterministic=not train)
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with an activation between."""
-
-    config: SpeechConfig
-    numerics: Numerics
-
-    def setup(self) -> None:
-        """Names the parts as in the checkpoints."""
-        self.intermediate_dense = Dense(self.config.intermediate_size, self.numerics)
-        self.output_dense = Dense(self.config.hidden_size, self.numerics)
-        self.intermediate_dropout = nn.Dropout(self.config.activation_dropout)
-        self.output_dropout = nn.Dropout(self.config.hidden_dropout)
-
-    def __call__(self, x: Array, train: bool) -> jax.Array:
-        """[batch, frames, width] -> [batch, frames, width]."""
-        x = ACTIVATION_FNS[self.config.hidden_act](self.intermediate_dense(x))
-        x = self.output_dense(self.intermediate_dropout(x, deterministic=not train))
-        return self.output_dropout(x, deterministic=not train)
 
 
 class AdapterLayer(nn.Module):
@@ -87,8 +71,9 @@ class AdapterLayer(nn.Module):
     def setup(self) -> None:
         """Names the parts as in the checkpoints."""
         self.norm = Affine(self.config.hidden_size)
-        self.linear_1 = Dense(self.config.adapter_attn_dim, self.numerics)
-        self.linear_2 = Dense(self.config.hidden_size, self.numerics)
+        width, inner = self.config.hidden_size, self.config.adapter_attn_dim
+        self.linear_1 = Dense(width, inner, self.numerics)
+        self.linear_2 = Dense(inner, width, self.numerics)
 
     def __call__(self, x: Array) -> jax.Array:
         """[batch, frames, width] -> [batch, frames, width]."""
@@ -205,7 +190,7 @@ class SpeechModel(nn.Module):
     """The whole encoder."""
 
     config: SpeechConfig
-    numerics: Numerics = Numerics()  # noqa: RUF009
+    numerics: Numerics = Numerics()
     remat: bool = False  # gradients compute each layer anew and keep less
 
     def setup(self) -> None:
@@ -320,7 +305,33 @@ def speech_encoder(
         random_weights=random_weights,
         revision=revision,
         train_fn=functools.partial(_train, config, numerics, tuple(chosen)),
+        prepare_fn=functools.partial(prepare_params, config, numerics),
     )
+
+
+def prepare_params(config: SpeechConfig, numerics: Numerics, params: Params) -> Params:
+    """Casts the kernels of products and transforms those of positional convolutions.
+
+    Args:
+      config: the architecture.
+      numerics: how the encoder computes.
+      params: nested dict.
+
+    Returns:
+      A nested dict for inference.
+    """
+    ready = {}
+    for path, tensor in traverse_util.flatten_dict(params).items():
+        if path[-1] == "kernel" and not set(path) & {"conv_layers_0", "pos_conv_embed"}:
+            tensor = tensor.astype(numerics.dtype)
+        ready[path] = tensor
+    if numerics.on_cpu:
+        groups = config.num_conv_pos_embedding_groups
+        for path in [p for p in ready if "pos_conv_embed" in p and p[-1] == "kernel"]:
+            kernel, scale = ready.pop(path), ready.pop((*path[:-1], "scale"), None)
+            kernel = kernel if scale is None else weight_normed(kernel, scale)
+            ready[(*path[:-1], "filters")] = filters(kernel, groups)
+    return traverse_util.unflatten_dict(ready)
 
 
 def _check_layers(layers: tuple[int, ...], config: SpeechConfig) -> None:
