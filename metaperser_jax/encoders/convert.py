@@ -206,9 +206,10 @@ def _find_prefix(tensors: Iterable[str], places: dict[str, Place], where: str) -
         return sum(_respell(name) in known for name in inner)
 
     best = max(_PREFIXES, key=count)
-    if 4 * count(best) < len(places):
-        first = ", ".join(sorted(tensors)[:5]) or "no tensors"
-        fairseq = any(_FAIRSEQ.match(name) for name in tensors)
+    names = sorted(tensors)
+    if 4 * count(best) < max(1, min(len(names), len(places))):
+        first = ", ".join(names[:5]) or "no tensors"
+        fairseq = any(_FAIRSEQ.match(name) for name in names)
         hint = " These are fairseq's names: take the one converted to transformers."
         raise InputError(
             f"{where}: the checkpoint of another architecture than its config.json "
