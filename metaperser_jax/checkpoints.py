@@ -8,17 +8,19 @@ digests of its files, and what does not match them is set aside when the folder 
 opened.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from metaperser_jax import trees
@@ -27,6 +29,7 @@ from metaperser_jax.typing import MetaParams
 
 STATE, INFO = "state", "info"
 MODEL_FILE = "meta_params.safetensors"
+ORIGIN = "origin"  # key of the model file's metadata
 DIGESTS = "digests.json"  # file of a step -> sha256, written last
 
 
@@ -223,8 +226,17 @@ def _describe(tree: Any) -> dict[str, str]:
     return {path: text(leaf) for path, leaf in trees.flatten(tree).items()}
 
 
-def save_meta_params(folder: pathlib.Path, meta_params: MetaParams) -> None:
+def save_meta_params(
+    folder: pathlib.Path,
+    meta_params: MetaParams,
+    origin: dict[str, Any] | None = None,
+) -> None:
     """Writes what was learned as one safetensors file, complete or not at all.
+
+    Args:
+      folder: of the file.
+      meta_params: what was learned.
+      origin: what it builds on, kept with it; JSON.
 
     Raises:
       MachineError: the disk is full or not writable; what was there stays.
@@ -235,8 +247,9 @@ def save_meta_params(folder: pathlib.Path, meta_params: MetaParams) -> None:
         for path, leaf in trees.flatten(tree).items()
     }
     scratch = folder / f".{MODEL_FILE}"
+    note = None if origin is None else {ORIGIN: json.dumps(origin, sort_keys=True)}
     try:
-        save_file(tensors, scratch)
+        save_file(tensors, scratch, note)
         scratch.replace(folder / MODEL_FILE)
     except (OSError, SafetensorError) as error:
         raise MachineError(
@@ -252,18 +265,8 @@ def load_meta_params(folder: pathlib.Path) -> MetaParams:
       InputError: it is not there (the stage is not complete) or cannot be read.
     """
     path = folder / MODEL_FILE
-    try:
+    with _readable(path):
         tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: no trained model there. Train first (--mode=train) with the same "
-            "--workdir."
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: the trained model cannot be read ({error}). Delete the file and "
-            "train again (--mode=train) with the same --workdir."
-        ) from error
     if foreign := [n for n in tensors if n.partition("/")[0] not in MetaParams._fields]:
         raise InputError(
             f"{path}: tensor {foreign[0]!r} belongs to no trained model: expected "
@@ -272,6 +275,54 @@ def load_meta_params(folder: pathlib.Path) -> MetaParams:
     return MetaParams(
         _nested(_part(tensors, "params")), _part(tensors, "learning_rates")
     )
+
+
+def load_origin(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns what the parameters that `save_meta_params` wrote build on.
+
+    Raises:
+      InputError: see `load_meta_params`.
+    """
+    path = folder / MODEL_FILE
+    with _readable(path), safe_open(path, "numpy") as file:
+        note = (file.metadata() or {}).get(ORIGIN)
+        return None if note is None else json.loads(note)
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    """Tells why a model file cannot be read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: no trained model there. Train first (--mode=train) with the same "
+            "--workdir."
+        ) from error
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(
+            f"{path}: the trained model cannot be read ({error}). Delete the file and "
+            "train again (--mode=train) with the same --workdir."
+        ) from error
+
+
+def refuse_origin(
+    found: dict[str, Any] | None, wanted: dict[str, Any] | None, where: str
+) -> None:
+    """Raises `InputError` if parameters build on something else, naming it."""
+    there, here = found or {}, wanted or {}
+    differing = [k for k in {**there, **here} if there.get(k) != here.get(k)]
+    if differing:
+        lines = [
+            f"  {key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} "
+            "here"
+            for key in differing
+        ]
+        raise InputError(
+            f"{where}: these parameters build on something else than this run has. Use "
+            "the config and the encoder they were trained with, or another --workdir.\n"
+            + "\n".join(lines)
+        )
 
 
 def _part(tensors: dict[str, np.ndarray], name: str) -> dict[str, Any]:

@@ -1,45 +1,30 @@
 """Training: SSL-E pretraining, then meta-training of each method, fold by fold."""
 
 import functools
-import json
-import logging
 import math
-import pathlib
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from metaperser_jax import methods
-from metaperser_jax.checkpoints import Checkpoints, save_meta_params
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
-from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
     Experiment,
     FoldData,
-    flat_pairs,
-    plan_dev,
     prepare_fold,
-    selection_loss,
     stage_folder,
     trained_methods,
 )
 from metaperser_jax.features import save_scaler
-from metaperser_jax.meta.learners import MetaLearner
 from metaperser_jax.meta.schedules import derivative_order
+from metaperser_jax.stages import Stage, dev_loss_fn, initial_params, run_stage
 from metaperser_jax.training import durations, optimizers, state, steps
-from metaperser_jax.training.writers import Writer
 from metaperser_jax.typing import Batch, MetaParams, Params
 
-log = logging.getLogger(__name__)
-
-DEV_DRAWS = 4
-DEV_SEED, EPISODE_SEED, PRETRAIN_SEED = 101, 102, 103
+EPISODE_SEED, PRETRAIN_SEED = 102, 103
 
 
 def train(experiment: Experiment) -> None:
@@ -65,13 +50,6 @@ def note_left_out(experiment: Experiment, data: FoldData) -> None:
             f"fold {data.fold.index}, training",
             f"{left_out} listener(s) rated a single clip there: no episode from them",
         )
-
-
-def initial_params(experiment: Experiment, data: FoldData, method: str) -> Params:
-    """Returns a method's fresh parameters; the same seed for all methods of a fold."""
-    model = methods.make_model(methods.spec_for(method, data.spec))
-    key = jax.random.fold_in(jax.random.key(experiment.settings.seed), data.fold.index)
-    return model.init_fn(key)
 
 
 def pretrain(experiment: Experiment, data: FoldData) -> Params:
@@ -199,178 +177,3 @@ def epoch_index(rows: np.ndarray, batch_size: int, seed: tuple[int, ...]) -> jax
     steps = math.ceil(len(rows) / size)
     steps = round_up(steps) if steps > WIDTH_GRAIN else steps
     return jnp.asarray(np.resize(order, (steps, size)), jnp.int32)
-
-
-def dev_loss_fn(
-    experiment: Experiment,
-    data: FoldData,
-    learner: MetaLearner,
-    spec: methods.ModelSpec,
-) -> Callable[[MetaParams], float]:
-    """Returns meta_params -> mean loss of development listeners once adapted."""
-    settings = experiment.settings
-    plan = plan_dev(
-        data,
-        settings,
-        settings.evaluation.headline_support,
-        DEV_DRAWS,
-        settings.seed * 1000 + DEV_SEED,
-    )
-    pool = evaluators.to_device(data.dev)
-    support, query = flat_pairs(plan, settings.evaluation.headline_support)
-    score_fn = selection_loss(spec)
-
-    def dev_loss(meta_params: MetaParams) -> float:
-        rates = jax.tree.map(lambda leaf: leaf[None], meta_params.learning_rates)
-        scores = evaluators.candidate_scores(
-            learner.adapt, score_fn, meta_params.params, rates, pool, support, query, 1
-        )
-        return float(scores.mean())
-
-    return dev_loss
-
-
-class Stage(NamedTuple):
-    """One outer optimisation: where it is kept and how it goes forward."""
-
-    name: str
-    folder: pathlib.Path
-    total: int  # steps
-    every: int  # steps between two looks at the development listeners
-    advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]]
-    dev_loss: Callable[[MetaParams], float]
-    listeners_at: Callable[[int], list[str]] | None = None
-
-    @property
-    def label(self) -> str:
-        """What the console calls it."""
-        return f"fold {self.folder.parent.name[-2:]} {self.name}"
-
-
-def run_stage(
-    experiment: Experiment, stage: Stage, start: state.TrainState
-) -> MetaParams:
-    """Runs (or resumes) one stage and returns the parameters best on dev listeners.
-
-    Every `every` steps the development loss is taken and a checkpoint written; a
-    resumed run continues from the newest readable one, to the same numbers.
-    """
-    begun = time.monotonic()
-    with (
-        Checkpoints(stage.folder / "checkpoints") as checkpoints,
-        Writer(stage.folder, experiment.settings.tensorboard) as writer,
-    ):
-        current, first = _resume(stage, start, checkpoints, writer, experiment.problems)
-        current = _go_on(experiment, stage, current, first, checkpoints, writer)
-        best = checkpoints.best(start)
-    report_skipped(current, stage.label, experiment.problems)
-    seconds = time.monotonic() - begun
-    log.info(
-        "%s: %d steps in %.1f s, best at %d",
-        stage.label, stage.total - first, seconds, best.step,
-    )  # fmt: skip
-    save_meta_params(stage.folder, best.tree.meta_params)
-    return jax.tree.map(jnp.asarray, best.tree.meta_params)
-
-
-def _resume(
-    stage: Stage,
-    start: state.TrainState,
-    checkpoints: Checkpoints,
-    writer: Writer,
-    problems: Problems,
-) -> tuple[state.TrainState, int]:
-    """Returns the newest readable state and its step, or the start, saved as step 0."""
-    found = checkpoints.latest(start, problems)
-    writer.drop_after(found.step if found else -1)
-    if found is not None:
-        return jax.tree.map(jnp.asarray, found.tree), found.step
-    _look(stage, start, 0, {}, checkpoints, writer)
-    return start, 0
-
-
-def _go_on(
-    experiment: Experiment,
-    stage: Stage,
-    current: state.TrainState,
-    first: int,
-    checkpoints: Checkpoints,
-    writer: Writer,
-) -> state.TrainState:
-    """Takes the steps that are left; training losses are means since the last look."""
-    most = experiment.settings.meta.max_skipped
-    seen: list[dict[str, Any]] = []
-    bar = tqdm(total=stage.total, initial=first, desc=stage.label, disable=None)
-    for done in range(first + 1, stage.total + 1):
-        current, scalars = stage.advance(current, done - 1)
-        seen.append(scalars)
-        bar.update()
-        if done % stage.every == 0 or done == stage.total:
-            refuse_divergence(
-                current, most, stage.label, stage.folder, stage.listeners_at
-            )
-            means = {k: float(np.mean([s[k] for s in seen])) for k in scalars}
-            loss = _look(stage, current, done, means, checkpoints, writer)
-            bar.set_postfix(dev_loss=f"{loss:.4f}", refresh=False)
-            seen = []
-    bar.close()
-    return current
-
-
-def _look(
-    stage: Stage,
-    current: state.TrainState,
-    step: int,
-    scalars: dict[str, float],
-    checkpoints: Checkpoints,
-    writer: Writer,
-) -> float:
-    """Asks the development listeners and saves; returns their loss."""
-    loss = stage.dev_loss(current.meta_params)
-    writer.write(step, {**scalars, "dev_loss": loss})
-    info = {"total": stage.total, "every": stage.every}
-    checkpoints.save(step, current, finite_or_huge(loss), info)
-    return loss
-
-
-def finite_or_huge(loss: float) -> float:
-    """Returns the loss, or the largest number if it is not finite: never the best."""
-    return loss if math.isfinite(loss) else 1e30
-
-
-def refuse_divergence(
-    current: state.TrainState,
-    most: int,
-    label: str,
-    folder: pathlib.Path,
-    listeners_at: Callable[[int], list[str]] | None = None,
-) -> None:
-    """Stops a run whose loss or gradient has not been finite for `most` steps.
-
-    Who was in the batches of those steps is written to diverged.json.
-
-    Raises:
-      InputError: with what to change.
-    """
-    in_a_row, step = int(current.skipped_in_a_row), int(current.step)
-    if in_a_row < most:
-        return
-    where = ""
-    if listeners_at is not None:
-        batches = {n: listeners_at(n) for n in range(step - in_a_row, step)}
-        path = folder / "diverged.json"
-        path.write_text(json.dumps(batches, indent=1, ensure_ascii=False))
-        where = f" Who was in the batches: {path}."
-    raise InputError(
-        f"{label}: loss or gradient was not finite {in_a_row} steps in a row (at step "
-        f"{step}). Lower meta.init_learning_rate or meta.learning_rate, or bound the "
-        f"rates with meta.rate_bounds.{where}"
-    )
-
-
-def report_skipped(current: state.TrainState, label: str, problems: Problems) -> None:
-    """Counts skipped steps among the problems."""
-    if skipped := int(current.num_skipped):
-        problems.warning(
-            "skipped_steps", label, f"{skipped} steps were not finite and skipped"
-        )

@@ -17,7 +17,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from metaperser_jax import checkpoints, trees
-from metaperser_jax.checkpoints import Checkpoints, load_meta_params, save_meta_params
+from metaperser_jax.checkpoints import (
+    Checkpoints,
+    load_meta_params,
+    load_origin,
+    refuse_origin,
+    save_meta_params,
+)
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.typing import MetaParams
 
@@ -384,7 +390,7 @@ class TestMetaParamsFile:
         before = make_meta_params(rng)
         save_meta_params(tmp_path, before)
 
-        def half_a_file(tensors, path):
+        def half_a_file(tensors, path, note):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
@@ -392,6 +398,48 @@ class TestMetaParamsFile:
         with pytest.raises(MachineError, match="No space left on device"):
             save_meta_params(tmp_path, make_meta_params(rng))
         assert_trees_equal(load_meta_params(tmp_path), before)
+
+
+ORIGIN = {"base": "abc", "tuning": {"mode": "lora", "rank": 8}}
+
+
+class TestOrigin:
+    """What parameters build on is kept with them, and another one is refused."""
+
+    @pytest.mark.parametrize("origin", [None, ORIGIN])
+    def test_it_is_given_back(self, tmp_path, rng, origin):
+        before = make_meta_params(rng)
+        save_meta_params(tmp_path, before, origin)
+        assert load_origin(tmp_path) == origin
+        assert_trees_equal(load_meta_params(tmp_path), before)
+
+    @pytest.mark.parametrize("data", [None, b"", b"half"])
+    def test_a_file_that_cannot_be_read(self, tmp_path, data):
+        if data is not None:
+            (tmp_path / checkpoints.MODEL_FILE).write_bytes(data)
+        message = "Train first" if data is None else "Delete the file"
+        with pytest.raises(InputError, match=message):
+            load_origin(tmp_path)
+
+    @pytest.mark.parametrize("origin", [None, ORIGIN])
+    def test_the_same_passes(self, origin):
+        again = json.loads(json.dumps(origin))
+        refuse_origin(again, origin, "here")
+
+    @pytest.mark.parametrize(
+        ("found", "line"),
+        [
+            (None, "base: nothing there, abc here"),
+            ({**ORIGIN, "base": "abd"}, "base: abd there, abc here"),
+            ({**ORIGIN, "more": 1}, "more: 1 there, nothing here"),
+            ({**ORIGIN, "tuning": {"mode": "full"}}, "tuning: {'mode': 'full'} there"),
+        ],
+    )
+    def test_another_one_is_named(self, found, line):
+        with pytest.raises(InputError) as error:
+            refuse_origin(found, ORIGIN, "folder/6")
+        assert str(error.value).startswith("folder/6: these parameters build on")
+        assert f"\n  {line}" in str(error.value)
 
 
 def test_the_digests_cover_every_file_of_a_step(folder):

@@ -1,21 +1,15 @@
-"""Stages: resumed to the same numbers, best on development listeners, not diverged."""
-
-import json
-import math
+"""Training: what a recipe says is done; every rating in every epoch."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metaperser_jax import methods, train
 from metaperser_jax.data.splits import Fold
-from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.errors import Problems
 from metaperser_jax.experiment import Experiment, FoldData
 from metaperser_jax.settings import from_config
-from metaperser_jax.training import optimizers, state
-from metaperser_jax.training.writers import read_curves
-from metaperser_jax.typing import Corpus, MetaParams, Pool
+from metaperser_jax.typing import Corpus, Pool
 
 NOTHING = np.zeros(0)
 META = {
@@ -144,104 +138,6 @@ class TestRecipes:
     def test_no_more_tasks_than_listeners(self, monkeypatch, tmp_path):
         seen = self.watch(monkeypatch, tmp_path, "full", num_tasks=50)
         assert seen["tasks"] == {5}
-
-
-class TestStage:
-    """A toy stage: theta is the number of steps, the development loss (theta - 6)^2."""
-
-    def begin(self):
-        params = {"theta": jnp.zeros(1)}
-        return state.init_state(
-            MetaParams(params, {}), optimizers.outer_optimizer(0.1, 0.1)
-        )
-
-    def advance(self, stop_at=None, poison=()):
-        def advance(current, step):
-            if step == stop_at:
-                raise KeyboardInterrupt
-            theta = current.meta_params.params["theta"] + 1
-            bad = int(step in poison)
-            current = current._replace(
-                meta_params=MetaParams({"theta": theta}, {}),
-                step=current.step + 1,
-                num_skipped=current.num_skipped + bad,
-                skipped_in_a_row=(current.skipped_in_a_row + bad) * bad,
-            )
-            return current, {"train_loss": float(theta[0])}
-
-        return advance
-
-    def run(self, folder, experiment=None, dev_loss=None, listeners_at=None, **advance):
-        stage = train.Stage(
-            "toy",
-            folder / "fold_00" / "toy",
-            10,
-            2,
-            self.advance(**advance),
-            dev_loss or (lambda m: float((m.params["theta"][0] - 6) ** 2)),
-            listeners_at,
-        )
-        return train.run_stage(
-            experiment or make_experiment(folder), stage, self.begin()
-        )
-
-    def files(self, folder):
-        names = ("curves.jsonl", "curves.csv", "meta_params.safetensors")
-        return [(folder / "fold_00" / "toy" / name).read_bytes() for name in names]
-
-    def test_the_step_best_on_development_listeners_is_returned(self, tmp_path):
-        assert float(self.run(tmp_path).params["theta"][0]) == 6
-
-    def test_the_curve_has_the_start_and_every_second_step(self, tmp_path):
-        self.run(tmp_path)
-        rows = read_curves(tmp_path / "fold_00" / "toy" / "curves.jsonl")
-        assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
-        assert [row["dev_loss"] for row in rows] == [36, 16, 4, 0, 4, 16]
-        assert rows[0].keys() == {"step", "dev_loss"}
-
-    @pytest.mark.parametrize("stop_at", [0, 1, 5, 6, 9])
-    def test_a_stopped_stage_goes_on_to_the_same_files(self, tmp_path, stop_at):
-        with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path / "stopped", stop_at=stop_at)
-        found = self.run(tmp_path / "stopped")
-        assert float(found.params["theta"][0]) == 6
-        self.run(tmp_path / "whole")
-        assert self.files(tmp_path / "stopped") == self.files(tmp_path / "whole")
-
-    def test_a_complete_stage_is_not_run_again(self, tmp_path):
-        self.run(tmp_path)
-        before = self.files(tmp_path)
-        found = self.run(tmp_path, stop_at=0)
-        assert float(found.params["theta"][0]) == 6
-        assert self.files(tmp_path) == before
-
-    def test_a_loss_that_is_not_finite_is_never_the_best(self, tmp_path):
-        def dev_loss(meta_params):
-            theta = float(meta_params.params["theta"][0])
-            return {0: 5.0, 4: 4.0}.get(theta, math.nan)
-
-        assert float(self.run(tmp_path, dev_loss=dev_loss).params["theta"][0]) == 4
-
-    def test_skipped_steps_are_counted_among_the_problems(self, tmp_path):
-        experiment = make_experiment(tmp_path)
-        self.run(tmp_path, experiment, poison={1, 4})
-        assert experiment.problems.counts() == {"warning skipped_steps": 1}
-        (row,) = experiment.problems.rows
-        assert row.where == "fold 00 toy"
-        assert row.message.startswith("2 steps were not finite")
-
-    def test_too_many_in_a_row_stop_the_run_and_name_the_batches(self, tmp_path):
-        with pytest.raises(InputError, match=r"3 steps in a row \(at step 6\)"):
-            self.run(
-                tmp_path, poison={3, 4, 5}, listeners_at=lambda step: [f"who {step}"]
-            )
-        dump = tmp_path / "fold_00" / "toy" / "diverged.json"
-        assert json.loads(dump.read_text()) == {
-            "3": ["who 3"], "4": ["who 4"], "5": ["who 5"],
-        }  # fmt: skip
-
-    def test_a_few_in_a_row_do_not(self, tmp_path):
-        self.run(tmp_path, poison={4, 5, 8, 9})
 
 
 class TestPretraining:
