@@ -25,6 +25,7 @@ GRAIN = 400  # samples, all lengths of the grid are multiples of it
 # gives 18 and 6.6 %; a length costs 2 s to compile. Without weights, encoding is cheap.
 RATIO, RATIO_WITH_WEIGHTS = 1.25, 1.125
 MAX_CLIPS = 32  # of a batch on one device, more gain nothing
+MAX_SAMPLES = MAX_CLIPS * 20 * SAMPLE_RATE  # of a batch on one device
 MAX_CPU_SAMPLES = 24 * SAMPLE_RATE  # of a batch on a CPU, more are slower there
 MAX_WAITING = 35 * 60 * SAMPLE_RATE  # samples of the clips that wait for others
 
@@ -129,30 +130,51 @@ def padded_length(length: int, ratio: float = RATIO) -> int:
     return max(math.ceil(SHORTEST * ratio**steps / GRAIN) * GRAIN, length)
 
 
-def batch_size(
-    encoder: Encoder, params: Params, length: int, memory: float, num_devices: int = 1
-) -> int:
-    """Chooses how many clips of a padded length are encoded at once.
+def batch_size(length: int, max_samples: int, num_devices: int = 1) -> int:
+    """Returns how many clips of a padded length are encoded at once.
 
     Args:
-      encoder: the encoder.
-      params: of the encoder, arrays or their shapes.
       length: padded samples of a clip.
-      memory: bytes that encoding may take on each device beside the params.
+      max_samples: of a batch on one device, see `samples_budget`.
       num_devices: over which a batch is spread.
 
     Returns:
       Clips, the same number on each device, at least one.
     """
-    most = MAX_CLIPS
-    if jax.default_backend() == "cpu":
-        most = min(most, MAX_CPU_SAMPLES // length)
-    fitting = int(memory // peak_bytes(encoder, params, length))
-    return num_devices * max(1, min(most, fitting))
+    return num_devices * max(1, min(MAX_CLIPS, max_samples // length))
 
 
-def peak_bytes(encoder: Encoder, params: Params, length: int) -> int:
-    """Estimates what encoding one clip takes at most, beside the params.
+def samples_budget(encoder: Encoder, params: Params, memory: float) -> int:
+    """Returns how many samples a batch may have on one device.
+
+    Memory that grows with a clip's length, faster at most where frames attend to each
+    other, is largest where a batch is one long clip or many of the shortest: if both
+    fit, so does what lies between.
+
+    Args:
+      encoder: the encoder.
+      params: of the encoder, arrays or their shapes.
+      memory: bytes that encoding may take beside the params.
+    """
+
+    def fits(samples: int) -> bool:
+        rows = min(MAX_CLIPS, samples // SHORTEST)
+        shapes = ((1, samples), (rows, SHORTEST))
+        return all(peak_bytes(encoder, params, *shape) <= memory for shape in shapes)
+
+    on_cpu = jax.default_backend() == "cpu"
+    high = MAX_CPU_SAMPLES if on_cpu else MAX_SAMPLES
+    if fits(high):
+        return high
+    low = high // 2
+    while low > SHORTEST and not fits(low):
+        low, high = low // 2, low
+    middle = (low + high) // 2
+    return max(SHORTEST, middle if fits(middle) else low)
+
+
+def peak_bytes(encoder: Encoder, params: Params, rows: int, length: int) -> int:
+    """Estimates what encoding a batch takes at most, beside the params.
 
     Adds up what is alive at each operation of the traced function, without running
     or compiling it. XLA fuses operations: for the wav2vec 2.0 family it takes 0.5 to
@@ -161,14 +183,15 @@ def peak_bytes(encoder: Encoder, params: Params, length: int) -> int:
     Args:
       encoder: the encoder.
       params: of the encoder, arrays or their shapes.
-      length: padded samples of the clip.
+      rows: clips of the batch.
+      length: padded samples of each.
     """
     traced = jax.make_jaxpr(functools.partial(encode_pooled, encoder))(
         params,
-        jax.ShapeDtypeStruct((1, length), jnp.float32),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
+        jax.ShapeDtypeStruct((rows, length), jnp.float32),
+        jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
-    return _peak(traced.jaxpr) + 4 * length
+    return _peak(traced.jaxpr) + 4 * rows * length
 
 
 def _peak(jaxpr: core.Jaxpr) -> int:

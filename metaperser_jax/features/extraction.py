@@ -415,8 +415,5 @@ def _size_fn(
     if batch_size:
         rows = math.ceil(batch_size / num_devices) * num_devices
         return lambda length: rows
-    return functools.cache(
-        lambda length: batching.batch_size(
-            encoder, params, length, memory_gb * 1e9, num_devices
-        )
-    )
+    max_samples = batching.samples_budget(encoder, params, memory_gb * 1e9)
+    return lambda length: batching.batch_size(length, max_samples, num_devices)

@@ -20,10 +20,10 @@ from metaperser_jax.features.batching import (
     make_batches,
     padded_length,
     peak_bytes,
+    samples_budget,
 )
 
 LENGTHS = st.lists(st.integers(0, 200_000), max_size=60)
-SECONDS_EMODB = (1.23, 1.68, 2.59, 3.93, 8.98)  # deciles of real recordings
 
 
 def items_of(lengths, cached=()):
@@ -175,8 +175,8 @@ class TestMemory:
             wide = jnp.concatenate([double] * 4, axis=1)  # and four times as much
             return wide.sum(1)[:, None, None]
 
-        found = peak_bytes(encoder_of(pooled_fn), {}, 1000)
-        assert found == 4 * 1000 * (1 + 1 + 4)
+        found = peak_bytes(encoder_of(pooled_fn), {}, 2, 1000)
+        assert found == 2 * 4 * 1000 * (1 + 1 + 4)
 
     def test_what_is_not_needed_any_more_does_not_count(self):
         def chain(count):
@@ -185,7 +185,7 @@ class TestMemory:
                     waveforms = jnp.sin(waveforms)
                 return waveforms.sum(1)[:, None, None]
 
-            return peak_bytes(encoder_of(pooled_fn), {}, 1000)
+            return peak_bytes(encoder_of(pooled_fn), {}, 1, 1000)
 
         assert chain(3) == chain(10) == 4 * 1000 * 3
 
@@ -197,14 +197,14 @@ class TestMemory:
         def pooled_fn(params, waveforms, lengths):
             return inner(waveforms)[:, None, None]
 
-        assert peak_bytes(encoder_of(pooled_fn), {}, 1000) >= 4 * 1000 * 100
+        assert peak_bytes(encoder_of(pooled_fn), {}, 1, 1000) >= 4 * 1000 * 100
 
     def test_params_do_not_count(self):
         def pooled_fn(params, waveforms, lengths):
             return (waveforms.sum(1) * params["w"].sum())[:, None, None]
 
         params = {"w": jax.ShapeDtypeStruct((10**9,), jnp.float32)}
-        assert peak_bytes(encoder_of(pooled_fn), params, 1000) < 10**5
+        assert peak_bytes(encoder_of(pooled_fn), params, 1, 1000) < 10**5
 
     @pytest.mark.parametrize(
         ("model_type", "rows", "length"),
@@ -218,38 +218,60 @@ class TestMemory:
         )
         run = jax.jit(lambda p, w, n: encode_pooled(encoder, p, w, n))
         taken = run.lower(params, *shapes).compile().memory_analysis()
-        estimate = rows * peak_bytes(encoder, params, length)
+        estimate = peak_bytes(encoder, params, rows, length)
         assert 0.4 * estimate < taken.temp_size_in_bytes < 1.05 * estimate
 
     def test_attention_over_long_clips_is_seen(self):
         encoder, params = speech("wavlm")
-        one, ten = (peak_bytes(encoder, params, n * 960_000) for n in (1, 10))
+        one, ten = (peak_bytes(encoder, params, 1, n * 960_000) for n in (1, 10))
         assert ten > 30 * one
 
 
-class TestBatchSize:
-    def wide(self, params, waveforms, lengths):
-        """Takes 400 bytes a sample."""
-        inner = jnp.broadcast_to(waveforms[:, :, None], (*waveforms.shape, 100))
-        return inner.sum((1, 2))[:, None, None]
+def wide(bytes_a_sample, bytes_a_clip=0):
+    """An encoder that takes so much memory, and 8 more bytes a sample."""
 
-    @pytest.mark.parametrize("seconds", SECONDS_EMODB)
-    def test_a_batch_fits_into_the_memory(self, seconds):
-        encoder, length = encoder_of(self.wide), padded_length(int(16000 * seconds))
-        rows = batch_size(encoder, {}, length, 100e6)
-        taken = peak_bytes(encoder, {}, length)
-        assert rows * taken <= 100e6 < (rows + 1) * taken
+    def pooled_fn(params, waveforms, lengths):
+        inner = jnp.stack([waveforms] * (bytes_a_sample // 4))
+        own = (
+            jnp.zeros((len(waveforms), bytes_a_clip // 4)) + inner.sum((0, 2))[:, None]
+        )
+        return own.sum(1)[:, None, None]
+
+    return encoder_of(pooled_fn)
+
+
+class TestBudget:
+    @pytest.mark.parametrize("memory", [1e7, 3e7, 1e8])
+    def test_it_is_about_what_fits(self, memory):
+        samples = samples_budget(wide(400), {}, memory)
+        assert peak_bytes(wide(400), {}, 1, samples) <= memory
+        assert peak_bytes(wide(400), {}, 1, 2 * samples) > memory
+
+    @pytest.mark.parametrize("length", [8000, 17_200, 62_400, 145_600])
+    @pytest.mark.parametrize("model_type", ["wav2vec2", "wavlm"])
+    def test_batches_of_all_lengths_fit(self, length, model_type):
+        encoder, params = speech(model_type)
+        samples = samples_budget(encoder, params, 1e8)
+        rows = batch_size(length, samples)
+        assert rows > 1
+        assert peak_bytes(encoder, params, rows, length) <= 1e8
+
+    def test_what_each_clip_takes_counts(self):
+        few = samples_budget(wide(40, bytes_a_clip=10**7), {}, 1e8)
+        assert few < samples_budget(wide(40), {}, 1e8) / 2
+        assert batch_size(8000, few) * 10**7 < 1e8
 
     def test_one_clip_is_encoded_whatever_it_takes(self):
-        assert batch_size(encoder_of(self.wide), {}, 16000, 1.0) == 1
+        samples = samples_budget(wide(400), {}, 1.0)
+        assert batch_size(8000, samples) == batch_size(960_000, samples) == 1
 
     @pytest.mark.parametrize(
         ("length", "rows"), [(8000, 32), (16000, 24), (160_000, 2), (960_000, 1)]
     )
     def test_on_a_cpu_more_than_gains_something_is_not_taken(self, length, rows):
-        assert batch_size(encoder_of(self.wide), {}, length, 1e12) == rows
+        assert batch_size(length, samples_budget(wide(400), {}, 1e12)) == rows
 
-    def test_each_device_has_its_own_memory(self):
-        encoder = encoder_of(self.wide)
-        one = batch_size(encoder, {}, 16000, 50e6)
-        assert batch_size(encoder, {}, 16000, 50e6, num_devices=4) == 4 * one
+    @pytest.mark.parametrize("length", [8000, 16000, 960_000])
+    def test_each_device_has_its_own_memory(self, length):
+        one = batch_size(length, 50_000)
+        assert batch_size(length, 50_000, num_devices=4) == 4 * one

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.encoder import Encoder, fingerprint, pool
+from metaperser_jax.encoders.transformer import init_params, speech_encoder
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.typing import Corpus, EncoderOutput, Ratings
 
@@ -60,6 +62,20 @@ def slow_encoder(seconds):
         return jax.pure_callback(wait, pooled, pooled)
 
     return encoder._replace(pooled_fn=pooled_fn), params
+
+
+def speech(**settings):
+    """A small encoder of the wav2vec 2.0 family, its params drawn without compiling."""
+    config = SpeechConfig(
+        hidden_size=32, num_attention_heads=4, intermediate_size=64,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **settings,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype),
+        jax.eval_shape(lambda: init_params(config, 0)),
+    )
+    return speech_encoder(config, params), params
 
 
 def encoder_of(apply_fn, params):
