@@ -21,7 +21,7 @@ class Gate(nn.Module):
     head_width: int
 
     @nn.compact
-    def __call__(self, heads: Array) -> jax.Array:
+    def __call__(self, heads: jax.Array) -> jax.Array:
         """[batch, heads, frames, head width] -> [batch, heads, frames, 2]."""
         init = nn.initializers.normal(0.02)
         kernel = self.param("kernel", init, (self.head_width, 8))
@@ -129,7 +129,7 @@ class Attention(nn.Module):
         return gate[..., None] * position_bias[None]
 
     def __call__(
-        self, x: Array, mask: Array, position_bias: Array | None, train: bool
+        self, x: jax.Array, mask: Array, position_bias: Array | None, train: bool
     ) -> jax.Array:
         """Attends to the valid frames.
 

@@ -63,6 +63,7 @@ def spec_augment(
       [batch, frames, width].
     """
     time_key, feature_key = jax.random.split(key)
+    x = jnp.asarray(x)
     batch, frames, width = x.shape
     if config.mask_time_prob > 0:
         masked = span_mask(

@@ -61,8 +61,8 @@ def strided_convolution(
     if numerics.on_cpu and numerics.dtype != "float32" and x.shape[-1] > 1:
         return _blockwise_convolution(x, kernel, stride, numerics)
     return lax.conv_general_dilated(
-        x.astype(numerics.dtype),
-        kernel.astype(numerics.dtype),
+        jnp.asarray(x, numerics.dtype),
+        jnp.asarray(kernel, numerics.dtype),
         (stride,),
         "VALID",
         dimension_numbers=("NWC", "WIO", "NWC"),
@@ -109,8 +109,8 @@ def same_convolution(
         return spectral_convolution(x, filters(kernel, groups), taps)
     padding = (kernel.shape[0] // 2, (kernel.shape[0] - 1) // 2)
     return lax.conv_general_dilated(
-        x.astype(numerics.dtype),
-        kernel.astype(numerics.dtype),
+        jnp.asarray(x, numerics.dtype),
+        jnp.asarray(kernel, numerics.dtype),
         (1,),
         [padding],
         dimension_numbers=("NWC", "WIO", "NWC"),
@@ -239,7 +239,7 @@ class Kernel(nn.Module):
 def weight_normed(kernel: Array, scale: Array) -> jax.Array:
     """Gives each tap [inputs, outputs] of a kernel the norm `scale` [taps]."""
     norm = jnp.sqrt(jnp.square(kernel).sum(axis=(1, 2)))
-    return kernel * (scale / norm)[:, None, None]
+    return jnp.multiply(kernel, (scale / norm)[:, None, None])
 
 
 def _norm_init(kernel):
@@ -263,7 +263,7 @@ class ConvLayer(nn.Module):
         if config.feat_extract_norm == "layer" or i == 0:
             self.layer_norm = Affine(width)
 
-    def __call__(self, x: Array, counts: Array) -> jax.Array:
+    def __call__(self, x: jax.Array, counts: Array) -> jax.Array:
         """[batch, frames, channels], [batch] valid frames after it -> the next."""
         config, numerics = self.config, self.numerics
         if self.index == 0:  # one channel: cheap, and all else depends on it
@@ -293,7 +293,7 @@ class FeatureExtractor(nn.Module):
             ConvLayer(self.config, self.numerics, i) for i in range(count)
         ]
 
-    def __call__(self, waveforms: Array, lengths: Array) -> jax.Array:
+    def __call__(self, waveforms: jax.Array, lengths: Array) -> jax.Array:
         """[batch, samples], [batch] -> [batch, frames, channels] float32."""
         x = waveforms[:, :, None]  # [batch, samples, 1]
         counts = lengths
@@ -310,7 +310,7 @@ class BatchNorm(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, frames, width] -> the same shape."""
         scale, bias, mean = (
             self.param(name, init, (self.width,))
@@ -322,9 +322,8 @@ class BatchNorm(nn.Module):
         )
         variance = self.param("var", nn.initializers.ones, (self.width,))
         factor = scale * lax.rsqrt(lax.stop_gradient(variance) + 1e-5)
-        return (x - lax.stop_gradient(mean)[None, None]) * factor[None, None] + bias[
-            None, None
-        ]
+        centred = x - lax.stop_gradient(mean)[None, None]
+        return centred * factor[None, None] + bias[None, None]
 
 
 class PositionalConv(nn.Module):
@@ -344,7 +343,7 @@ class PositionalConv(nn.Module):
         if self.config.conv_pos_batch_norm:
             self.batch_norm = BatchNorm(width)
 
-    def __call__(self, x: Array, mask: Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Array) -> jax.Array:
         """[batch, frames, width], [batch, frames] -> [batch, frames, width]."""
         if self.config.conv_pos_batch_norm:
             x = self.batch_norm(x)
@@ -378,7 +377,7 @@ class PositionalConvStack(nn.Module):
             for _ in range(count)
         ]
 
-    def __call__(self, x: Array, mask: Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Array) -> jax.Array:
         """[batch, frames, width], [batch, frames] -> [batch, frames, width]."""
         for layer in self.layers:
             x = layer(x, mask)

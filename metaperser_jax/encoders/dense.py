@@ -5,7 +5,6 @@ import jax
 
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.numerics import ACTIVATION_FNS, Numerics, product
-from metaperser_jax.typing import Array
 
 
 class Dense(nn.Module):
@@ -21,7 +20,7 @@ class Dense(nn.Module):
         self.kernel = self.param("kernel", init, (self.inputs, self.features))
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
-    def __call__(self, x: Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, frames, inputs] -> [batch, frames, features]."""
         y = product("bti,io->bto", x, self.kernel, self.numerics)
         return y + self.bias[None, None]
@@ -41,7 +40,7 @@ class FeedForward(nn.Module):
         self.intermediate_dropout = nn.Dropout(self.config.activation_dropout)
         self.output_dropout = nn.Dropout(self.config.hidden_dropout)
 
-    def __call__(self, x: Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[batch, frames, width] -> [batch, frames, width]."""
         inner = self.config.intermediate_size
         chunk = inner

@@ -40,12 +40,10 @@ def product(spec: str, a: Array, b: Array, numerics: Numerics) -> jax.Array:
     A float32 product is a float32 product everywhere: without `HIGHEST` a GPU rounds
     its operands to 10 bits of mantissa and a TPU to 7.
     """
-    return jnp.einsum(
-        spec,
-        a.astype(numerics.dtype),
-        b.astype(numerics.dtype),
-        precision=lax.Precision.HIGHEST if numerics.dtype == "float32" else None,
-        preferred_element_type=jnp.float32,
+    operands = jnp.asarray(a, numerics.dtype), jnp.asarray(b, numerics.dtype)
+    precision = lax.Precision.HIGHEST if numerics.dtype == "float32" else None
+    return jnp.einsum(  # pyright: ignore[reportReturnType]
+        spec, *operands, precision=precision, preferred_element_type=jnp.float32
     )
 
 
@@ -64,19 +62,23 @@ ACTIVATION_FNS: dict[str, Callable[[Array], jax.Array]] = {
 }
 
 
-def layer_norm(x: Array, scale: Array | None, bias: Array | None, eps: float):
+def layer_norm(
+    x: Array, scale: Array | None, bias: Array | None, eps: float
+) -> jax.Array:
     """Norm over the last axis of [batch, frames, width], statistics in float32."""
-    x = x.astype(jnp.float32)
+    x = jnp.asarray(x, jnp.float32)
     mean = x.mean(axis=-1, keepdims=True)
     centred = x - mean
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
     normed = centred * lax.rsqrt(variance + eps)
     if scale is None or bias is None:
         return normed
-    return normed * scale[None, None] + bias[None, None]
+    return normed * jnp.asarray(scale)[None, None] + jnp.asarray(bias)[None, None]
 
 
-def channel_norm(x: Array, mask: Array, scale: Array, bias: Array, eps: float):
+def channel_norm(
+    x: Array, mask: Array, scale: Array, bias: Array, eps: float
+) -> jax.Array:
     """Norm of each channel over a clip's valid frames, one pass over the data.
 
     Group norm with one channel a group. Sums are taken around the first frame: a
@@ -92,6 +94,7 @@ def channel_norm(x: Array, mask: Array, scale: Array, bias: Array, eps: float):
     Returns:
       [batch, frames, width] float32.
     """
+    x = jnp.asarray(x, jnp.float32)
     keep = mask[:, :, None]  # [batch, frames, 1]
     count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)[:, None, None]
     first = lax.stop_gradient(x[:, :1])  # [batch, 1, width]
@@ -99,8 +102,8 @@ def channel_norm(x: Array, mask: Array, scale: Array, bias: Array, eps: float):
     mean = shifted.sum(axis=1, keepdims=True) / count
     square = jnp.square(shifted).sum(axis=1, keepdims=True) / count
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    factor = lax.rsqrt(variance + eps) * scale[None, None]  # [batch, 1, width]
-    return (x - first - mean) * factor + bias[None, None]
+    factor = lax.rsqrt(variance + eps) * jnp.asarray(scale)[None, None]
+    return (x - first - mean) * factor + jnp.asarray(bias)[None, None]
 
 
 def normalise_waveforms(waveforms: Array, inside: Array) -> jax.Array:

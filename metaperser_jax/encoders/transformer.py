@@ -55,7 +55,7 @@ class FeatureProjection(nn.Module):
         self.projection = Dense(inputs, width, self.numerics)
         self.dropout = nn.Dropout(self.config.feat_proj_dropout)
 
-    def __call__(self, x: Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[batch, frames, channels] -> [batch, frames, width]."""
         if self.config.feat_proj_layer_norm:
             x = layer_norm(x, *self.layer_norm(), self.config.layer_norm_eps)
@@ -75,7 +75,7 @@ class AdapterLayer(nn.Module):
         self.linear_1 = Dense(width, inner, self.numerics)
         self.linear_2 = Dense(inner, width, self.numerics)
 
-    def __call__(self, x: Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, frames, width] -> [batch, frames, width]."""
         x = layer_norm(x, *self.norm(), 1e-5)
         return self.linear_2(jax.nn.relu(self.linear_1(x)))
@@ -104,7 +104,7 @@ class EncoderLayer(nn.Module):
         return self.attention.position_bias(frames)
 
     def __call__(
-        self, x: Array, mask: Array, position_bias: Array | None, train: bool
+        self, x: jax.Array, mask: Array, position_bias: Array | None, train: bool
     ) -> jax.Array:
         """[batch, frames, width], [batch, frames] -> [batch, frames, width]."""
         eps = self.config.layer_norm_eps
@@ -142,7 +142,7 @@ class Transformer(nn.Module):
         ]
 
     def __call__(
-        self, x: Array, mask: Array, collect: Collect, wanted: set[int], train: bool
+        self, x: jax.Array, mask: Array, collect: Collect, wanted: set[int], train: bool
     ) -> tuple[list[jax.Array], jax.Array]:
         """Runs the layers up to the last one that is wanted.
 
@@ -250,7 +250,7 @@ class SpeechModel(nn.Module):
         return clips, jnp.where(lengths > 0, jnp.maximum(lengths, least), 0)
 
 
-def masked_mean(x: Array, mask: Array) -> jax.Array:
+def masked_mean(x: jax.Array, mask: Array) -> jax.Array:
     """Mean over the valid frames, [batch, frames, width] -> [batch, width] float32."""
     count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)
     kept = jnp.where(mask[:, :, None], x.astype(jnp.float32), 0.0)
@@ -321,7 +321,8 @@ def prepare_params(config: SpeechConfig, numerics: Numerics, params: Params) -> 
       A nested dict for inference.
     """
     ready = {}
-    for path, tensor in traverse_util.flatten_dict(params).items():
+    flat: dict[tuple[str, ...], jax.Array] = traverse_util.flatten_dict(params)  # pyright: ignore[reportAssignmentType]
+    for path, tensor in flat.items():
         if path[-1] == "kernel" and not set(path) & {"conv_layers_0", "pos_conv_embed"}:
             tensor = tensor.astype(numerics.dtype)
         ready[path] = tensor
