@@ -14,7 +14,7 @@ import numpy as np
 
 from metaperser_jax import trees
 from metaperser_jax.encoders.config import SpeechConfig
-from metaperser_jax.encoders.tensors import StoredTensor
+from metaperser_jax.encoders.tensors import StoredTensor, copy_rows
 from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Params
 
@@ -111,7 +111,6 @@ _PREFIXES = tuple(
 )
 _WRAPPED = re.compile(r"(module\.|model\.)*")
 _FAIRSEQ = re.compile(r"(.*\.)?(post_extract_proj\.|mask_emb$|.*\.self_attn\.)")
-_BLOCK = 64  # columns copied at once
 _MAX_LISTED = 10  # tensors of each kind of fault
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
@@ -341,10 +340,8 @@ def kernel_dtype(path: str, dtype: str) -> str:
 
 def _cast(stored: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """Copies into rows of another dtype; refuses what is or becomes infinite."""
-    wide = np.empty(stored.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for i in range(0, stored.shape[-1], _BLOCK):  # transposes within the cache
-            wide[..., i : i + _BLOCK] = stored[..., i : i + _BLOCK]
+        wide = copy_rows(stored, np.dtype(np.float32))
         largest = max(-wide.min(), wide.max())  # NaN if there is one
         if largest <= float(ml_dtypes.finfo(dtype).max):
             return wide.astype(dtype, copy=False)

@@ -9,6 +9,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -139,7 +140,7 @@ def _read_files(files: hub.Files, dtype: str) -> Loaded:
     plan = convert.make_plan(tensors, param_shapes(config), where)
     leaves = convert.read_params(plan, tensors, dtype, where)
     # one at a time: what is in memory is the params and one tensor
-    params = _nest({path: jnp.asarray(leaf) for path, leaf in leaves})
+    params = _nest({path: jax.device_put(leaf) for path, leaf in leaves})
     report = _describe(files, config, plan, tensors)
     report = report._replace(random_weights=settings.get("random_weights") is True)
     encoder = speech_encoder(
