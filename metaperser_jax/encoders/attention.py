@@ -145,14 +145,54 @@ class Attention(nn.Module):
         head_width = x.shape[-1] // self.config.num_attention_heads
         query = self._heads(self.q_proj(x) * head_width**-0.5)
         key, value = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+        bias = None if position_bias is None else self._gated(x, position_bias)
+        if self.numerics.fused_attention and not train:
+            mixed = fused_attention(query, key, value, mask, bias, self.numerics)
+        else:
+            mixed = self._mix(query, key, value, mask, bias, train)
+        return self.out_proj(mixed.transpose(0, 2, 1, 3).reshape(x.shape))
+
+    def _mix(self, query, key, value, mask, bias, train: bool):
+        """Mixes the values by the softmax of the scores; all in float32."""
         scores = product("bhqd,bhkd->bhqk", query, key, self.numerics)
-        if position_bias is not None:
-            scores = scores + self._gated(x, position_bias)
+        scores = scores if bias is None else scores + bias
         scores = jnp.where(mask[:, None, None], scores, _MASKED)
         # softmax, divided by its sum after the product: fewer numbers to divide
         largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         weights = jnp.exp(scores - largest)
         total = weights.sum(axis=-1)[..., None]  # [batch, heads, frames, 1]
         weights = self.dropout(weights, deterministic=not train)
-        mixed = product("bhqk,bhkd->bhqd", weights, value, self.numerics) / total
-        return self.out_proj(mixed.transpose(0, 2, 1, 3).reshape(x.shape))
+        return product("bhqk,bhkd->bhqd", weights, value, self.numerics) / total
+
+
+def fused_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array,
+    bias: Array | None,
+    numerics: Numerics,
+) -> jax.Array:
+    """Attention by `jax.nn.dot_product_attention`, one kernel where there is one.
+
+    It never holds all scores, and has no second derivative.
+
+    Args:
+      query: [batch, heads, frames, head width], scaled.
+      key: [batch, heads, frames, head width].
+      value: [batch, heads, frames, head width].
+      mask: [batch, frames] valid frames.
+      bias: [batch, heads, frames, frames] added to the scores.
+      numerics: how to compute.
+
+    Returns:
+      [batch, heads, frames, head width] float32.
+    """
+    operands = [
+        jnp.asarray(x, numerics.dtype).transpose(0, 2, 1, 3)
+        for x in (query, key, value)
+    ]
+    bias = None if bias is None else jnp.asarray(bias, numerics.dtype)
+    keep = mask[:, None, None]
+    mixed = jax.nn.dot_product_attention(*operands, bias, keep, scale=1.0)
+    return mixed.transpose(0, 2, 1, 3).astype(jnp.float32)

@@ -22,6 +22,7 @@ class Numerics(NamedTuple):
 
     dtype: str = "float32"  # of the operands of products
     layout: Layout | None = None  # None = by the default backend
+    fused_attention: bool = False  # one kernel, without a second derivative
 
     @property
     def on_cpu(self) -> bool:
