@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from metaperser_jax.data import audio
-from metaperser_jax.encoders.encoder import Encoder, encode_pooled
+from metaperser_jax.encoders.encoder import Encoder, encode_pooled, prepare
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.features import batching
 from metaperser_jax.features.batching import Batch, Item
@@ -149,6 +149,7 @@ def fill(
     if not num_missing:
         return Effort()
     begun, first = time.monotonic(), len(problems.rows)
+    params = prepare(encoder, params)
     device = Device(encoder, params)
     size_fn = _size_fn(encoder, params, batch_size, memory_gb)
     try:

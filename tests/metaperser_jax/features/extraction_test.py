@@ -122,6 +122,19 @@ class TestExtraction:
             alone = extract(tape, tmp_path / f"alone {clip}").values
             np.testing.assert_array_equal(alone[0], together[clip])
 
+    def test_what_is_fixed_is_computed_once(self, tmp_path):
+        encoder, params = toys.toy_encoder()
+        prepared = []
+
+        def prepare_fn(params):
+            prepared.append(True)
+            return {"scale": params["scale"] * 2}  # to see that it is used
+
+        encoder = encoder._replace(prepare_fn=prepare_fn)
+        found = extract(Tape([0.25, 0.5] * 9), tmp_path, encoder=(encoder, params))
+        assert prepared == [True]
+        np.testing.assert_array_equal(found.values, 2 * expected([0.25, 0.5] * 9))
+
     def test_the_corpus_takes_one_file(self, tmp_path):
         extract(Tape(np.linspace(0.1, 0.9, 50).tolist()), tmp_path)
         assert len(shards(tmp_path)) == 1
