@@ -104,6 +104,7 @@ _OLD_SPELLINGS = {  # of weight norm, before torch 2
     "weight_v": "parametrizations.weight.original1",
 }
 _FUSED = "encoder.pos_conv_embed.conv.weight"  # weight norm multiplied out
+_COUNTER = "encoder.pos_conv_embed.batch_norm.num_batches_tracked"
 _PREFIXES = tuple(
     wrapper + model
     for wrapper in ("", "module.", "model.", "module.model.", "model.module.")
@@ -151,11 +152,14 @@ def to_hugging_face(params: Params, config: SpeechConfig) -> dict[str, np.ndarra
     """
     leaves = trees.flatten(params)
     unmasked = config.mask_time_prob == 0.0 and config.mask_feature_prob == 0.0
-    return {
+    tensors = {
         place.name: place.layout.write(np.asarray(leaves[path]))
         for path, place in find_places(leaves).items()
         if not (unmasked and path in OPTIONAL)
     }
+    if config.conv_pos_batch_norm:  # transformers misses it otherwise
+        tensors[_COUNTER] = np.zeros((), np.int64)
+    return tensors
 
 
 def make_plan(

@@ -274,25 +274,29 @@ def copy_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _open_torch(path: pathlib.Path, data: memoryview) -> dict[str, StoredTensor]:
-    members = _list_members(path, data)
+    members = _list_members(path)
     roots = [n.removesuffix("/data.pkl") for n in members if n.endswith("/data.pkl")]
     if len(roots) != 1 or f"{roots[0]}/constants.pkl" in members:
         raise InputError(
             f"{path}: an archive, but no state dict of torch (expected one data.pkl and"
             " no code). Save the state dict, best as safetensors."
         )
-    root = roots[0]
-    order = bytes(members.get(f"{root}/byteorder", b"little")[:16])
+
+    def find(name: str) -> memoryview | None:
+        info = members.get(f"{roots[0]}/{name}")
+        return None if info is None else _find_member(path, data, info)
+
+    order = bytes((find("byteorder") or b"little")[:16])
     if order != b"little":
         raise InputError(
             f"{path}: byte order {order!r}, expected little endian. Convert it to "
             "safetensors."
         )
-    pickled = members[f"{root}/data.pkl"]
-    tensors = read_state_dict(bytes(pickled[: MAX_BYTES + 1]), str(path))
-    parts = {name: members.get(f"{root}/data/{t.storage}")
-             for name, t in tensors.items()}  # fmt: skip
-    return {n: _place(path, n, t, parts[n]) for n, t in tensors.items()}
+    pickled = bytes((find("data.pkl") or b"")[: MAX_BYTES + 1])
+    tensors = read_state_dict(pickled, str(path))
+    return {
+        n: _place(path, n, t, find(f"data/{t.storage}")) for n, t in tensors.items()
+    }
 
 
 def _place(
@@ -313,8 +317,8 @@ def _place(
     return StoredTensor(tensor.shape, tensor.dtype, path, read)
 
 
-def _list_members(path: pathlib.Path, data: memoryview) -> dict[str, memoryview]:
-    """Returns name -> bytes; nothing is extracted, so names are only names."""
+def _list_members(path: pathlib.Path) -> dict[str, zipfile.ZipInfo]:
+    """Returns what is there; nothing is extracted, so names are only names."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -327,17 +331,18 @@ def _list_members(path: pathlib.Path, data: memoryview) -> dict[str, memoryview]
         OSError,
     ) as error:
         raise _damaged(path, f"a torch archive that is truncated ({error})") from error
-    members: dict[str, memoryview] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         if info.filename in members:
             raise _damaged(path, f"{info.filename!r} is there twice")
-        members[info.filename] = _find_member(path, data, info)
+        members[info.filename] = info
     return members
 
 
 def _find_member(
     path: pathlib.Path, data: memoryview, info: zipfile.ZipInfo
 ) -> memoryview:
+    """Returns a member's bytes as they lie in the file."""
     name = info.filename[-80:]
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise InputError(
