@@ -292,7 +292,7 @@ class TestInterruptions:
         extract(Tape([0.1, 0.2]), tmp_path)
         with pytest.raises(InputError):
             extract(Tape([0.3], broken=[0]), tmp_path)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 EXTRACT_SLOWLY = """
