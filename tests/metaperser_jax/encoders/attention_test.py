@@ -112,7 +112,7 @@ def test_a_learned_bias_belongs_to_a_bucket():
 def make(rng, config, numerics):
     """Returns the module, its parameters as if trained, and its inputs."""
     module = attention.Attention(config, numerics)
-    x = rng.standard_normal((2, FRAMES, WIDTH)).astype(np.float32)
+    x = jnp.asarray(rng.standard_normal((2, FRAMES, WIDTH)), jnp.float32)
     mask = np.arange(FRAMES)[None] < np.array([[FRAMES], [4]])
     bias = None
     if config.model_type == "wavlm":
@@ -126,10 +126,12 @@ def make(rng, config, numerics):
 
 
 @pytest.mark.parametrize("config", [CONFIG, WAVLM], ids=lambda c: c.model_type)
-@pytest.mark.parametrize("layout", ["cpu", "accelerator"])
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.02)])
-def test_attention_is_its_equations(rng, config, layout, dtype, error):
-    module, params, x, mask, bias = make(rng, config, Numerics(dtype, layout))
+@pytest.mark.parametrize(
+    "kind", [("cpu", False), ("accelerator", False), ("cpu", True)]
+)
+def test_attention_is_its_equations(rng, config, dtype, error, kind):
+    module, params, x, mask, bias = make(rng, config, Numerics(dtype, *kind))
     apply = jax.jit(module.apply, static_argnums=4)
     found = apply({"params": params}, x, mask, bias, False)
     assert found.dtype == jnp.float32
@@ -140,17 +142,39 @@ def test_attention_is_its_equations(rng, config, layout, dtype, error):
         np.testing.assert_allclose(found[row], expected, atol=atol)
 
 
-def test_keys_of_the_padding_weigh_nothing(rng):
-    module, params, x, mask, bias = make(rng, WAVLM, Numerics())
+each_kind = pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+
+
+@each_kind
+def test_keys_of_the_padding_weigh_nothing(rng, fused):
+    numerics = Numerics(fused_attention=fused)
+    module, params, x, mask, bias = make(rng, WAVLM, numerics)
     apply = jax.jit(module.apply, static_argnums=4)
     expected = apply({"params": params}, x, mask, bias, False)[1, :4]
-    x[1, 4:] = 1e4
+    x = x.at[1, 4:].set(1e4)
     found = apply({"params": params}, x, mask, bias, False)[1, :4]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_without_a_valid_key_attention_is_finite(rng):
-    module, params, x, mask, bias = make(rng, CONFIG, Numerics())
+@each_kind
+def test_big_scores_do_not_overflow(rng, fused):
+    numerics = Numerics(fused_attention=fused)
+    module, params, x, mask, bias = make(rng, CONFIG, numerics)
+    x = 100.0 * x  # scores of some ten thousand: one key takes all
+    found = jax.jit(module.apply, static_argnums=4)(
+        {"params": params}, x, mask, bias, False
+    )
+    params, x = reference.wide(params), reference.wide(x)
+    for row, length in enumerate(mask.sum(1)):
+        expected = reference.attend(CONFIG, params, x[row], bias, length)
+        atol = 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(found[row], expected, atol=atol)
+
+
+@each_kind
+def test_without_a_valid_key_attention_is_finite(rng, fused):
+    numerics = Numerics(fused_attention=fused)
+    module, params, x, mask, bias = make(rng, CONFIG, numerics)
     mask = np.zeros_like(mask)
 
     def scalar(params):
@@ -161,14 +185,16 @@ def test_without_a_valid_key_attention_is_finite(rng):
     assert trees.all_finite(grads)
 
 
-def test_attention_weights_are_dropped_in_training_only(rng):
+@each_kind
+def test_attention_weights_are_dropped_in_training_only(rng, fused):
     config = CONFIG._replace(attention_dropout=0.5)
-    module, params, x, mask, bias = make(rng, config, Numerics())
+    numerics = Numerics(fused_attention=fused)
+    module, params, x, mask, bias = make(rng, config, numerics)
     apply = jax.jit(module.apply, static_argnums=4)
     without = apply({"params": params}, x, mask, bias, False)
     draws = [
         apply({"params": params}, x, mask, bias, True, rngs={"dropout": key})
-        for key in jax.random.split(jax.random.key(0), 200)
+        for key in jax.random.split(jax.random.key(0, impl="rbg"), 200)
     ]
     assert not np.allclose(draws[0], draws[1])
     error = np.std(draws, axis=0) / math.sqrt(len(draws))  # of the mean
