@@ -91,3 +91,16 @@ def make_clip(seed: int, samples: int) -> np.ndarray:
     """Returns [samples] float32: a tone, noise and an offset."""
     tone = np.sin(np.arange(samples) * (0.05 + 0.01 * seed))
     return (0.1 * numbers(seed, samples) + 0.2 * tone + 0.05).astype(np.float32)
+
+
+# --- What PyTorch was asked, in encoders/*.npz ---
+
+SEED = 7
+LENGTHS = (640, 397)
+BUCKETS = ((320, 800), (32, 128), (64, 4000))  # (number, largest distance)
+
+
+def directions(number: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What a clip's hidden states and its last one are multiplied with; then summed."""
+    both = numbers(100 + number, shape[0] + 1, *shape[1:])
+    return both[:-1], both[-1]
