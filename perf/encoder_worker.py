@@ -6,7 +6,7 @@ standard input ask; each answer is a line of JSON.
 
 import json
 import os
-import resource
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +47,8 @@ def waveforms(job: Job) -> np.ndarray:
 def jax_side(job: Job) -> tuple[Ready, Callable[[], np.ndarray]]:
     import jax
 
-    from metaperser_jax import load_encoder
     from metaperser_jax.encoders.encoder import encode_pooled, prepare
+    from metaperser_jax.encoders.pretrained import load_encoder
 
     jax.config.update("jax_compilation_cache_dir", job.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -114,11 +114,18 @@ def answers(job: Job) -> Iterator[Any]:
         if line.strip() == "result":
             yield pooled.astype(float).tolist()
         elif line.strip() == "memory":
-            yield resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            yield peak_gigabytes()
         else:
             start = time.perf_counter()
             call()
             yield time.perf_counter() - start
+
+
+def peak_gigabytes() -> float:
+    """Most memory that this process held; getrusage counts the parent's too."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
 
 
 def main(job: Job) -> None:

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from metaperser_jax.encoders.published import PUBLISHED
 
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.pretrained import save_encoder
+from metaperser_jax.encoders.published import PUBLISHED
 from metaperser_jax.encoders.transformer import init_params
 from perf.encoder_worker import Job
 from perf.measure import machine
@@ -32,6 +32,11 @@ MODELS = (
     "microsoft/wavlm-base-plus",
     "facebook/wav2vec2-large-lv60",
 )
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "critical",
+}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of pooled states, relative
 
 
@@ -80,9 +85,8 @@ class Worker:
             [*command, json.dumps(job._asdict())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **ENVIRONMENT},
         )
         self.ready = self._answer()
 

@@ -22,8 +22,8 @@ from metaperser_jax.typing import Params
 SHORTEST = 8_000  # samples, the first length of the grid
 GRAIN = 400  # samples, all lengths of the grid are multiples of it
 # Of neighbours on the grid. On EmoDB 1.25 gives 9 lengths and 11.7 % of padding, 1.125
-# gives 18 and 6.6 %; a length costs 2 s to compile. Without weights, encoding is cheap.
-RATIO, RATIO_WITH_WEIGHTS = 1.25, 1.125
+# gives 18 and 6.6 %; a length costs 2 s to compile: much for a small corpus.
+RATIO, RATIO_FINE = 1.25, 1.125
 MAX_CLIPS = 32  # of a batch on one device, more gain nothing
 MAX_SAMPLES = MAX_CLIPS * 20 * SAMPLE_RATE  # of a batch on one device
 MAX_CPU_SAMPLES = 24 * SAMPLE_RATE  # of a batch on a CPU, more are slower there

@@ -33,6 +33,7 @@ from metaperser_jax.typing import Corpus, Params
 
 NUM_READERS = 4  # threads
 READ_AHEAD = 16  # clips that are read before they are wanted
+MANY_CLIPS = 4096  # about three hours: an encoder's padding outweighs compilations
 IN_FLIGHT = 2  # batches: one on the device, one that waits for it
 
 
@@ -155,7 +156,7 @@ def fill(
     try:
         with _stages() as stages:
             items = _items(cache, corpus, clips, problems, stages.reading)
-            batches = batching.make_batches(items, size_fn, _ratio(params))
+            batches = batching.make_batches(items, size_fn, _ratio(params, len(clips)))
             effort = _encode_all(batches, cache, corpus, device, stages, num_missing)
     finally:
         # readers run side by side: their warnings come in any order
@@ -402,10 +403,13 @@ def _by_content(
     return clips
 
 
-def _ratio(params: Params) -> float:
-    """Returns how fine padded lengths are: weights make encoding dear."""
-    dear = bool(jax.tree.leaves(params))
-    return batching.RATIO_WITH_WEIGHTS if dear else batching.RATIO
+def _ratio(params: Params, num_clips: int) -> float:
+    """Returns how fine padded lengths are.
+
+    Where there are weights and many clips, padding costs more than compilations.
+    """
+    fine = bool(jax.tree.leaves(params)) and num_clips >= MANY_CLIPS
+    return batching.RATIO_FINE if fine else batching.RATIO
 
 
 def _size_fn(
