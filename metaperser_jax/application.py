@@ -124,7 +124,9 @@ def machine_fault(error: Exception) -> str | None:
             f"out of memory ({str(error).partition(chr(10))[0]}). Three settings need "
             "less: meta.task_chunk=1 adapts one listener at a time, meta.remat=True "
             "recomputes inner steps, meta.second_order_from=1.0 keeps to the first "
-            "order. While features are computed: a smaller features.memory_gb."
+            "order. While features are computed: a smaller features.memory_gb. While "
+            "an encoder is tuned: encoder.remat=True, or a smaller encoder.batch_size "
+            "with as much more of encoder.accumulate."
         )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"{error}. Nothing is half-written: mend that and start again."

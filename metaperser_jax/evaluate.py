@@ -34,6 +34,7 @@ from metaperser_jax.experiment import (
     selection_loss,
     stage_folder,
 )
+from metaperser_jax.tune import each_fold
 from metaperser_jax.typing import MetaParams, Pool
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def evaluate(experiment: Experiment) -> dict[str, Predictions]:
     killed evaluation goes on with the next fold.
     """
     parts: dict[str, list[Predictions]] = {}
-    for fold in experiment.folds:
-        for scenario, part in evaluate_fold(experiment, fold).items():
+    for seen, fold in each_fold(experiment, training=False):
+        for scenario, part in evaluate_fold(seen, fold).items():
             parts.setdefault(scenario, []).append(part)
     if not parts:
         raise InputError(

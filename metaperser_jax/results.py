@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from metaperser_jax.checkpoints import load_origin
 from metaperser_jax.evaluation import protocol, report, tables
 from metaperser_jax.evaluation.protocol import Predictions, Scores
 from metaperser_jax.experiment import Experiment, stage_folder
@@ -16,7 +17,7 @@ from metaperser_jax.training.writers import read_curves
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 BOOTSTRAP_SEED = 301
 PICTURED = ("no_adaptation", "fine_tune", "full")  # reliability
-TRAINED_CURVES = ("pretrain", "full", "minus_lslr", "maml", "fomaml")
+TRAINED_CURVES = ("tune", "pretrain", "full", "minus_lslr", "maml", "fomaml")
 
 
 def write_results(
@@ -48,7 +49,7 @@ def write_results(
         title=f"Adapting to new listeners: {experiment.corpus.name}",
         command=command,
         config=config,
-        versions=versions(),
+        versions=versions() | encoder_facts(experiment),
         hashes=experiment.hashes,
         seeds={"seed": settings.seed},
         corpus=experiment.summary,
@@ -120,7 +121,7 @@ def training_curves(experiment: Experiment) -> list[dict[str, Any]]:
     for method in TRAINED_CURVES:
         folder = stage_folder(experiment.workdir, experiment.folds[0].index, method)
         for row in read_curves(folder / "curves.jsonl"):
-            stage = "pretrain" if method == "pretrain" else "meta"
+            stage = method if method in ("tune", "pretrain") else "meta"
             rows += [
                 {"method": method, "stage": stage, "step": row["step"], "name": name,
                  "value": value}
@@ -148,6 +149,18 @@ def versions() -> dict[str, str]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": f"{jax.device_count()} x {device.device_kind}",
     }
+
+
+def encoder_facts(experiment: Experiment) -> dict[str, str]:
+    """Returns the encoder and what of it was trained; nothing where it is frozen."""
+    chosen = experiment.settings.encoder
+    if chosen.tuning == "frozen":
+        return {}
+    folder = stage_folder(experiment.workdir, experiment.folds[0].index, "tune")
+    origin = load_origin(folder) or {}
+    count, total = (origin[name] for name in ("num_trained", "num_parameters"))
+    share = f"{count:,} of {total:,} parameters trained in each fold"
+    return {"encoder": f"{chosen.name}, {chosen.tuning}: {share}"}
 
 
 def provenance(data: report.ReportData) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Training: SSL-E pretraining, then meta-training of each method, fold by fold."""
+"""Training: SSL-E pretraining, then meta-training of each method, fold by fold.
+
+Where the encoder is tuned, that comes first in each fold.
+"""
 
 import functools
 import math
@@ -22,6 +25,7 @@ from metaperser_jax.features import save_scaler
 from metaperser_jax.meta.schedules import derivative_order
 from metaperser_jax.stages import Stage, dev_loss_fn, initial_params, run_stage
 from metaperser_jax.training import durations, optimizers, state, steps
+from metaperser_jax.tune import each_fold
 from metaperser_jax.typing import Batch, MetaParams, Params
 
 EPISODE_SEED, PRETRAIN_SEED = 102, 103
@@ -29,15 +33,15 @@ EPISODE_SEED, PRETRAIN_SEED = 102, 103
 
 def train(experiment: Experiment) -> None:
     """Trains every stage of every fold that is not complete yet."""
-    for fold in experiment.folds:
-        data = prepare_fold(experiment, fold)
-        folder = stage_folder(experiment.workdir, fold.index, "pretrain").parent
+    for seen, fold in each_fold(experiment, training=True):
+        data = prepare_fold(seen, fold)
+        folder = stage_folder(seen.workdir, fold.index, "pretrain").parent
         folder.mkdir(parents=True, exist_ok=True)
         save_scaler(folder, data.scaler)
-        note_left_out(experiment, data)
-        shared = pretrain(experiment, data)
-        for method in trained_methods(experiment.settings):
-            meta_train(experiment, data, shared, method)
+        note_left_out(seen, data)
+        shared = pretrain(seen, data)
+        for method in trained_methods(seen.settings):
+            meta_train(seen, data, shared, method)
 
 
 def note_left_out(experiment: Experiment, data: FoldData) -> None:

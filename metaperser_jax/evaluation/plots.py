@@ -53,7 +53,11 @@ CURVE_METHODS = (
     "oracle",
 )
 ABLATION_METHODS = ("full", "minus_csmt", "minus_da", "minus_lslr", "maml", "fomaml")
-STAGE_TITLES = {"pretrain": "Pre-training (SSL-E)", "meta": "Meta-training"}
+STAGE_TITLES = {
+    "tune": "Encoder tuning",
+    "pretrain": "Pre-training (SSL-E)",
+    "meta": "Meta-training",
+}
 
 
 def pick_methods(present: Sequence[str], preferred: Sequence[str]) -> list[str]:
@@ -427,8 +431,9 @@ def training_curves(curves: Sequence[dict]) -> Figure:
     method or where a stage has a single method, are the training listeners.
 
     Args:
-      curves: dicts with method, stage ('pretrain' or 'meta'), step, name ('train_loss'
-        or 'dev_loss') and value; of more than `MAX_METHODS` methods the first.
+      curves: dicts with method, stage ('tune', 'pretrain' or 'meta'), step, name
+        ('train_loss' or 'dev_loss') and value; of more than `MAX_METHODS` methods the
+        first.
     """
     stages = [s for s in STAGE_TITLES if any(row["stage"] == s for row in curves)]
     fig = drawing.new_figure(3.7)

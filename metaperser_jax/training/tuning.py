@@ -22,7 +22,7 @@ from metaperser_jax.typing import Array, MetaParams
 ENCODER, HEAD = "encoder", "head"  # the two groups of parameters
 KEY_IMPLEMENTATION = "rbg"  # noise for dropout: a fifth of threefry's compile time
 
-EncodeFn = Callable[[Any, Any, Array, Array, jax.Array], jax.Array]
+EncodeFn = Callable[[Any, Any, Array, Array, jax.Array], Array]
 LogitsFn = Callable[[Any, Array], jax.Array]
 
 
