@@ -24,14 +24,19 @@ class Stages(NamedTuple):
     last: torch.Tensor  # [frames, width] after the final norm
 
 
+def blank_model(config: SpeechConfig) -> torch.nn.Module:
+    """Builds the model without memory for its parameters."""
+    name = CLASS_NAMES[config.model_type]
+    settings = getattr(transformers, f"{name}Config")(**to_json(config))
+    with torch.device("meta"):  # nothing is drawn only to be replaced
+        return getattr(transformers, f"{name}Model")(settings)
+
+
 def make_model(
     config: SpeechConfig, params: Mapping[str, Any], dtype: torch.dtype = torch.float32
 ) -> torch.nn.Module:
     """Builds the model for inference; float32 parameters are shared, not copied."""
-    name = CLASS_NAMES[config.model_type]
-    settings = getattr(transformers, f"{name}Config")(**to_json(config))
-    with torch.device("meta"):  # nothing is drawn only to be replaced
-        model = getattr(transformers, f"{name}Model")(settings)
+    model = blank_model(config)
     arrays = to_hugging_face(params, config)
     state = {
         key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()
