@@ -1,6 +1,12 @@
 """Your own listeners: a folder with ratings and recordings, or a table of features.
 
 Command: python run.py --config=configs/manifest.py --config.data.root=FOLDER
+With an encoder of the hub or a folder: --config.encoder.name=microsoft/wavlm-base-plus
+
+A trial of the way through an encoder's checkpoint, without a download; its weights are
+drawn, so the numbers mean nothing:
+  python -m metaperser_jax.encoders.drawn wavlm_tiny checkpoints/wavlm_tiny
+  python run.py --config=configs/manifest.py:wavlm_tiny --config.data.root=FOLDER
 """
 
 import ml_collections
@@ -13,8 +19,14 @@ def optional(kind, value):
     return ml_collections.FieldReference(value, field_type=kind)
 
 
-def get_config():
+ENCODERS = {"": "logmel", "wavlm_tiny": "checkpoints/wavlm_tiny"}
+
+
+def get_config(encoder=""):
+    if encoder not in ENCODERS:
+        raise ValueError(f"{encoder!r}: expected one of {', '.join(ENCODERS)}")
     config = base_config()
+    config.encoder.name = ENCODERS[encoder]
     config.corpus = "manifest"
     config.data.root = ""
     config.data.name = ""  # '' = the folder's name

@@ -63,14 +63,14 @@ def data():
 
 @pytest.fixture(scope="session")
 def run_config(data, tmp_path_factory):
-    """Runs `python run.py` with a config and overrides; one cache for all runs."""
+    """Runs `python run.py` with a config, ':choice' and overrides; one cache for all."""
     place = tmp_path_factory.mktemp("realdata")
 
-    def run(name, folder, **overrides):
-        workdir = place / name
+    def run(name, folder, choice="", **overrides):
+        workdir = place / f"{name}{choice}"
         flags = [f"--config.{key}={value}" for key, value in overrides.items()]
         command = [
-            *(sys.executable, "run.py", f"--config=configs/{name}.py"),
+            *(sys.executable, "run.py", f"--config=configs/{name}.py{choice}"),
             *(f"--config.data.root={data / folder}", f"--workdir={workdir}", *flags),
             "--config.tensorboard=False",
         ]

@@ -9,6 +9,8 @@ import json
 import numpy as np
 import pytest
 
+from metaperser_jax.encoders import drawn
+
 SCENARIOS = ("seen", "unseen")
 SHORT = {"evaluation.num_resamples": 100}
 
@@ -25,6 +27,23 @@ def emotale(run_config):
         **SHORT,
     }
     return run_config("emotale", "emotale", **overrides)
+
+
+@pytest.fixture(scope="session")
+def drawn_wavlm(run_config, tmp_path_factory):
+    """EmoTale through a checkpoint of a tiny WavLM whose weights were drawn."""
+    folder = tmp_path_factory.mktemp("encoders") / "wavlm_tiny"
+    assert drawn.main(["wavlm_tiny", str(folder)]) == 0
+    overrides = {
+        "encoder.name": folder,
+        "split.num_folds": 1,
+        "meta.duration": "20 steps",
+        "evaluation.num_draws": 2,
+        "evaluation.num_support": (16,),
+        "evaluation.methods": ("full", "no_adaptation", "base_rate"),
+        **SHORT,
+    }
+    return run_config("manifest", "emotale", ":wavlm_tiny", **overrides)
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +112,22 @@ class TestEmotale:
             emotale.mean(scenario, m, "macro_f1") for m in ("full", "no_adaptation")
         )
         assert full > plain - 0.10
+
+
+class TestAnEncoderFromACheckpoint:
+    def test_every_recording_goes_through_it(self, drawn_wavlm):
+        provenance = json.loads((drawn_wavlm.workdir / "run.json").read_text())
+        assert provenance["corpus"]["clips"] == 550
+        assert "550 encoded" in drawn_wavlm.stderr
+        assert len(drawn_wavlm.methods()) == 3
+
+    def test_nobody_can_take_the_numbers_for_real_ones(self, drawn_wavlm):
+        report = (drawn_wavlm.workdir / "report" / "report.html").read_text()
+        problems = (drawn_wavlm.workdir / "problems.jsonl").read_text()
+        assert "random_weights" in problems
+        assert "random_weights" in drawn_wavlm.stdout + drawn_wavlm.stderr
+        assert "never trained" in report
+        assert "wavlm" in report
 
 
 class TestWhiser:

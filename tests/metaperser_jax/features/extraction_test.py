@@ -176,12 +176,14 @@ class TestStages:
         assert held[100] <= window
         assert held[400] <= window
 
-    def test_each_shape_is_compiled_once(self, tmp_path):
+    @pytest.mark.parametrize(("many", "ratio"), [(120, 1.125), (121, 1.25)])
+    def test_each_shape_is_compiled_once(self, tmp_path, monkeypatch, many, ratio):
+        monkeypatch.setattr(extraction, "MANY_CLIPS", many)
         traces = []
         lengths = [HOP * (1 + 7 * i % 100) for i in range(120)]
         tape = Tape(np.linspace(0, 1, 120).tolist(), lengths)
         found = extract(tape, tmp_path, encoder=toys.toy_encoder(traces=traces))
-        shapes = {(4, batching.padded_length(n, 1.125)) for n in lengths}
+        shapes = {(4, batching.padded_length(n, ratio)) for n in lengths}
         assert len(traces) == len(set(traces)) == found.effort.num_compilations
         assert set(traces) <= shapes
         assert found.effort.num_compilations <= 15
