@@ -3,6 +3,7 @@
 Nothing is encoded or trained but the clip of the encoder's self-test.
 """
 
+import functools
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -15,16 +16,18 @@ from metaperser_jax.data import corpora, splits
 from metaperser_jax.encoders import selftest
 from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.encoders.pretrained import LoadReport, read_encoder, report_lines
+from metaperser_jax.encoders.tuning import num_parameters, trainable
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.experiment import (
     cache_dir,
+    choose_tuning,
     how_read,
     load_corpus,
     trained_methods,
 )
 from metaperser_jax.results import versions
 from metaperser_jax.settings import Settings
-from metaperser_jax.typing import Corpus
+from metaperser_jax.typing import Corpus, Params
 
 LEAST_FREE_GB = 1.0
 MOST_DROPPED = 6  # names shown of the tensors of a checkpoint that are not used
@@ -50,6 +53,7 @@ def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> Page:
             encoder = loaded.encoder
             lines.extend(encoder_lines(loaded.report))
             lines.extend(selftest.describe(selftest.self_test(encoder, loaded.params)))
+            lines.extend(_tuning_lines(settings, encoder, loaded.params))
         cache = cache_dir(settings, workdir)
         corpus = load_corpus(settings, cache, problems)
         corpus = corpora.validate_corpus(corpus, problems)
@@ -88,6 +92,17 @@ def encoder_lines(report: LoadReport) -> Iterator[str]:
     if names:
         more = f" and {len(names) - MOST_DROPPED} more" * (len(names) > MOST_DROPPED)
         yield f"ok       not used: {', '.join(names[:MOST_DROPPED])}{more}"
+
+
+def _tuning_lines(
+    settings: Settings, encoder: Encoder, params: Params
+) -> Iterator[str]:
+    """Yields what of the encoder each fold trains; nothing where it is frozen."""
+    tuning = choose_tuning(settings, encoder, params)
+    if tuning.mode != "frozen":
+        trained, _ = jax.eval_shape(functools.partial(trainable, tuning=tuning), params)
+        share = f"{num_parameters(trained):,} of {num_parameters(params):,}"
+        yield f"ok       tuning {tuning.mode}: {share} parameters, in each fold"
 
 
 def _corpus_lines(settings: Settings, corpus: Corpus) -> Iterator[str]:

@@ -19,6 +19,7 @@ from metaperser_jax.data.splits import Fold
 from metaperser_jax.data.synthetic import SyntheticSpec, load_synthetic
 from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.encoders.pretrained import load_encoder
+from metaperser_jax.encoders.tuning import Tuning, trainable
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.features import Scaler
 from metaperser_jax.settings import Settings
@@ -169,9 +170,42 @@ def _told(effort: features.Effort) -> str:
 
 
 def open_encoder(settings: Settings) -> tuple[Encoder, Params]:
-    """Returns the configured encoder and its params."""
+    """Returns the configured encoder and its params.
+
+    Raises:
+      InputError: there is none, or nothing of it that `encoder.tuning` could train.
+    """
     chosen = settings.encoder
-    return load_encoder(chosen.name, chosen.revision or None, dtype=chosen.dtype)
+    encoder, params = load_encoder(
+        chosen.name, chosen.revision or None, dtype=chosen.dtype
+    )
+    choose_tuning(settings, encoder, params)  # may refuse: features cost time
+    return encoder, params
+
+
+def choose_tuning(settings: Settings, encoder: Encoder, params: Params) -> Tuning:
+    """Returns what of an encoder is trained.
+
+    Raises:
+      InputError: it has no weights, or not what the settings want to train.
+    """
+    chosen = settings.encoder
+    tuning = Tuning(
+        chosen.tuning,
+        chosen.num_tuned_layers,
+        chosen.lora_rank,
+        chosen.lora_alpha,
+        chosen.lora_pattern,
+        chosen.tune_front_end,
+        bool(encoder.config.get("do_stable_layer_norm")),
+    )
+    if tuning.mode != "frozen" and encoder.train_fn is None:
+        raise InputError(
+            f"encoder.tuning={tuning.mode!r}: encoder {encoder.name!r} has no weights "
+            "to train; expected 'frozen', or another encoder.name."
+        )
+    jax.eval_shape(functools.partial(trainable, tuning=tuning), params)
+    return tuning
 
 
 def how_read(settings: Settings) -> str:

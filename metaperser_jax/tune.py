@@ -28,19 +28,20 @@ from metaperser_jax.encoders.tuning import (
     trainable,
     tuned_encoder,
 )
-from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.errors import Problems
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
     Experiment,
     FoldData,
     cache_dir,
+    choose_tuning,
     how_read,
     open_encoder,
     prepare_fold,
     stage_folder,
 )
 from metaperser_jax.features.batching import padded_length
-from metaperser_jax.settings import EncoderSettings, Settings
+from metaperser_jax.settings import Settings
 from metaperser_jax.stages import (
     Stage,
     dev_draws,
@@ -110,12 +111,7 @@ def open_base(experiment: Experiment) -> Base:
     """
     settings = experiment.settings
     encoder, params = open_encoder(settings)
-    if encoder.train_fn is None:
-        raise InputError(
-            f"encoder.tuning={settings.encoder.tuning!r}: encoder {encoder.name!r} has "
-            "no weights to train; expected 'frozen', or another encoder.name."
-        )
-    tuning = make_tuning(settings.encoder, encoder)
+    tuning = choose_tuning(settings, encoder, params)
     trained, frozen = trainable(params, tuning, settings.seed)
     gradient_fn, pooled_fn = make_functions(
         encoder, tuning, settings, len(experiment.corpus.classes)
@@ -135,19 +131,6 @@ def open_base(experiment: Experiment) -> Base:
         gradient_fn,
         pooled_fn,
         origin,
-    )
-
-
-def make_tuning(chosen: EncoderSettings, encoder: Encoder) -> Tuning:
-    """Returns what of an encoder is trained."""
-    return Tuning(
-        chosen.tuning,
-        chosen.num_tuned_layers,
-        chosen.lora_rank,
-        chosen.lora_alpha,
-        chosen.lora_pattern,
-        chosen.tune_front_end,
-        bool(encoder.config.get("do_stable_layer_norm")),
     )
 
 

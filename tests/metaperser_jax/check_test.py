@@ -39,17 +39,38 @@ def encoder(tmp_path):
     return folder
 
 
-def make_page(corpus, workdir, name="logmel", inputs="audio"):
+def make_page(corpus, workdir, name="logmel", inputs="audio", **encoder):
     config = {
         "corpus": "manifest",
         "data": {"root": str(corpus)},
-        "encoder": {"name": str(name)},
+        "encoder": {"name": str(name), **encoder},
         "features": {"inputs": inputs},
         "split": {"group_by": "clip"},
     }
     workdir.mkdir(exist_ok=True)
     settings = from_config(config)
     return check.page(settings, workdir, Problems()), settings
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code", "line"),
+    [
+        ({"tuning": "lora"}, 0, "ok       tuning lora: 4,608 of "),
+        (
+            {"tuning": "top_n"},
+            2,
+            "error    encoder.num_tuned_layers=4: expected 1 to 3",
+        ),
+        ({}, 0, "ok       corpus "),
+    ],
+)
+def test_what_is_trained_of_the_encoder_is_counted(
+    corpus, encoder, tmp_path, chosen, code, line
+):
+    page, _ = make_page(corpus, tmp_path / "run", encoder, **chosen)
+    assert page.exit_code == code
+    assert line in page.text
+    assert ("ok       tuning" in page.text) is (chosen == {"tuning": "lora"})
 
 
 def test_the_encoder_is_named_and_tested(corpus, encoder, tmp_path):

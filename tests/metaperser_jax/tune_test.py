@@ -280,7 +280,9 @@ class TestModes:
 
     def test_a_clip_that_cannot_be_read_is_told_once(self, mode):
         _, _, experiment, tuned = mode
-        assert experiment.problems.counts() == {"error unreadable_clip": 1}
+        counts = experiment.problems.counts()
+        assert counts.pop("error unreadable_clip") == 1
+        assert set(counts) <= {"warning random_weights"}
         assert np.flatnonzero(~tuned.valid).tolist() == [BROKEN]
 
     def test_evaluation_finds_the_same(self, mode):
@@ -514,13 +516,29 @@ class TestBatches:
         assert shapes == [one] * 6
 
 
-def test_an_encoder_without_weights_is_refused(opened, monkeypatch):
-    experiment = opened()
-    encoder, params = load_encoder(experiment.settings.encoder.name)
-    without = encoder._replace(train_fn=None), params
-    monkeypatch.setattr(tune, "open_encoder", lambda _: without)
-    with pytest.raises(InputError, match="has no weights to train"):
-        run(experiment)
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"lora_pattern": "q_proj"}, "encoder.lora_pattern='q_proj' fits no kernel"),
+        ({"tuning": "top_n", "num_tuned_layers": 2}, "num_tuned_layers=2: expected 1"),
+        ({"tuning": "full"}, "encoder.tuning='full': encoder .* has no weights"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_features_are_computed(
+    opened, monkeypatch, chosen, message
+):
+    def load_without_training(*arguments, **options):
+        encoder, params = load_encoder(*arguments, **options)
+        return encoder._replace(train_fn=None), params
+
+    def compute(*_, **__):
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(experiment_lib.features, "extract", compute)
+    if chosen.get("tuning") == "full":
+        monkeypatch.setattr(experiment_lib, "load_encoder", load_without_training)
+    with pytest.raises(InputError, match=message):
+        opened(encoder=chosen)
 
 
 def test_a_whole_run(tiny, tmp_path, monkeypatch, capsys):
