@@ -86,13 +86,17 @@ def encode(model: torch.nn.Module, clip: np.ndarray) -> Stages:
 
 
 def encode_batch(
-    model: torch.nn.Module, clips: np.ndarray, lengths: np.ndarray
+    model: torch.nn.Module, clips: np.ndarray, lengths: np.ndarray, masked: bool
 ) -> list[torch.Tensor]:
-    """Runs a padded batch with its mask; [batch, frames, width] of each layer."""
-    dtype = next(model.parameters()).dtype
+    """Runs a padded batch, with its mask or without.
+
+    Returns:
+      [batch, frames, width] of each hidden state, and of the last one after the norm.
+    """
+    inputs = torch.from_numpy(clips).to(next(model.parameters()).dtype)
     mask = torch.arange(clips.shape[1])[None] < torch.from_numpy(lengths)[:, None]
-    inputs = torch.from_numpy(clips).to(dtype)
-    output = model(inputs, attention_mask=mask.long(), output_hidden_states=True)
+    given = {"attention_mask": mask.long()} if masked else {}
+    output = model(inputs, **given, output_hidden_states=True)
     return [*output.hidden_states, output.last_hidden_state]
 
 

@@ -137,7 +137,7 @@ def test_states_of_tiny_encoders(name):
 @pytest.mark.parametrize("name", SIX)
 def test_states_of_published_shapes(name):
     config = PUBLISHED[name]
-    params = cases.make_params(param_shapes(config), seed=12)
+    params = cases.make_params(param_shapes(config), seed=20 + SIX.index(name))
     # the first clip fills the batch, the second is padded
     check_states(config, params, [16_000, 11_111], samples=16_000)
 
