@@ -14,6 +14,7 @@ import numpy as np
 
 from metaperser_jax import trees
 from metaperser_jax.encoders.config import SpeechConfig
+from metaperser_jax.encoders.numerics import kernel_dtype
 from metaperser_jax.encoders.tensors import StoredTensor, copy_rows
 from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Params
@@ -334,12 +335,6 @@ def read_params(
         yield path, _cast(stored, kernel_dtype(path, dtype), f"{where}: {source.name}")
     for path, shape in plan.missing.items():
         yield path, np.zeros(shape, np.float32)
-
-
-def kernel_dtype(path: str, dtype: str) -> str:
-    """Returns the dtype a parameter is kept in, 'float32' for all but some kernels."""
-    is_positional = path.startswith("encoder/pos_conv_embed/")
-    return dtype if path.endswith("/kernel") and not is_positional else "float32"
 
 
 def _cast(stored: np.ndarray, dtype: str, name: str) -> np.ndarray:

@@ -35,6 +35,25 @@ def default_layout() -> Layout:
     return "cpu" if jax.default_backend() == "cpu" else "accelerator"
 
 
+# kept in float32 whatever the dtype: the first convolution, on which all depends,
+# the positional one, and WavLM's gates
+_IN_FLOAT32 = ("/conv_layers_0/", "/pos_conv_embed/", "/gru_rel_pos_linear/")
+
+
+def kernel_dtype(path: str, dtype: str) -> str:
+    """Returns the dtype of a parameter in an encoder of some dtype.
+
+    Args:
+      path: of the parameter, as 'encoder/layers_0/attention/q_proj/kernel'.
+      dtype: of the encoder.
+
+    Returns:
+      `dtype` for the kernels of products, 'float32' for all else.
+    """
+    is_product = path.endswith("/kernel") and not any(p in path for p in _IN_FLOAT32)
+    return dtype if is_product else "float32"
+
+
 def product(spec: str, a: Array, b: Array, numerics: Numerics) -> jax.Array:
     """Einsum in the encoder's dtype that accumulates in, and returns, float32.
 

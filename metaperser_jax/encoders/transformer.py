@@ -32,6 +32,7 @@ from metaperser_jax.encoders.dense import Dense, FeedForward
 from metaperser_jax.encoders.encoder import Encoder, fingerprint
 from metaperser_jax.encoders.numerics import (
     Numerics,
+    kernel_dtype,
     layer_norm,
     normalise_waveforms,
 )
@@ -323,9 +324,8 @@ def prepare_params(config: SpeechConfig, numerics: Numerics, params: Params) -> 
     ready = {}
     flat: dict[tuple[str, ...], jax.Array] = traverse_util.flatten_dict(params)  # pyright: ignore[reportAssignmentType]
     for path, tensor in flat.items():
-        if path[-1] == "kernel" and not set(path) & {"conv_layers_0", "pos_conv_embed"}:
-            tensor = tensor.astype(numerics.dtype)
-        ready[path] = tensor
+        dtype = kernel_dtype("/".join(path), numerics.dtype)
+        ready[path] = tensor.astype(dtype) if path[-1] == "kernel" else tensor
     if numerics.on_cpu:
         groups = config.num_conv_pos_embedding_groups
         for path in [p for p in ready if "pos_conv_embed" in p and p[-1] == "kernel"]:
