@@ -152,7 +152,7 @@ def test_low_precision_comes_back_bit_by_bit(tmp_path, params, dtype):
     found, report = read_encoder(str(tmp_path), dtype=dtype)[1:]
     check_equal(found, pretrained._nest(low))
     counts = collections.Counter(leaf.dtype.name for leaf in low.values())
-    assert counts[dtype] == 17  # 2 + 1 + 2 * (5 + 2)
+    assert counts[dtype] == 14  # 1 + 1 + 2 * (4 + 2)
     assert report.stored_dtypes == counts
     wide = load_encoder(str(tmp_path))[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == {jnp.dtype("float32")}
