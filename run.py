@@ -27,8 +27,9 @@ def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has begun: just end
-    from metaperser_jax import application
+    from metaperser_jax import allocator, application
 
+    allocator.keep_freed_memory()
     values = flags.FLAGS
     name = os.path.basename(config_argument(sys.argv)[0]).removesuffix(".py")
     exit_code = application.run(

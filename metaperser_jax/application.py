@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 import jax
 
 from metaperser_jax import check, settings
-from metaperser_jax.allocator import keep_freed_memory
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.evaluate import evaluate
 from metaperser_jax.evaluation import report, tables
@@ -78,7 +77,6 @@ def run(
       128 + the signal's number (130, 143) for a run that was stopped.
     """
     _log_plainly()
-    keep_freed_memory()
     folder = pathlib.Path(workdir)
     stops: list[int] = []
     try:
