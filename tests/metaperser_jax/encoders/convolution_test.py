@@ -26,7 +26,9 @@ ALL_NUMERICS = [
     for dtype in ("float32", "bfloat16")
     for layout in ("cpu", "accelerator")
 ]
-each_numerics = pytest.mark.parametrize("numerics", ALL_NUMERICS, ids="-".join)
+each_numerics = pytest.mark.parametrize(
+    "numerics", ALL_NUMERICS, ids=lambda n: f"{n.dtype}-{n.layout}"
+)
 CONFIG = SpeechConfig()
 
 
@@ -237,6 +239,7 @@ def randomised(rng, params):
 
 def run(module, rng, *inputs):
     """Draws parameters; returns them, in float64, and what the module makes."""
+    inputs = jax.tree.map(jnp.asarray, inputs)
     params = module.init(jax.random.key(0), *inputs)["params"]
     params = randomised(rng, params)
     found = jax.jit(module.apply)({"params": params}, *inputs)
@@ -266,7 +269,7 @@ def test_in_half_precision_the_first_convolution_stays_in_single(rng):
     params, expected = run(module, rng, clips, lengths)
     module = convolution.FeatureExtractor(config, Numerics("bfloat16"))
     params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-    found = module.apply({"params": params}, clips, lengths)
+    found = module.apply({"params": params}, jnp.asarray(clips), lengths)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -300,7 +303,7 @@ def test_positions_are_the_equations_for_each_clip(rng, case, layout):
 
 def test_the_statistics_of_batch_norm_are_not_trained(rng):
     module = convolution.BatchNorm(4)
-    x = draw(rng, 1, 5, 4)
+    x = jnp.asarray(draw(rng, 1, 5, 4))
     params, _ = run(module, rng, x)
     params = jax.tree.map(jnp.float32, params)
     grads = jax.grad(lambda p: jnp.sin(module.apply({"params": p}, x)).sum())(params)
