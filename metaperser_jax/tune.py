@@ -239,13 +239,15 @@ def make_fixed(data: FoldData, base: Base, standardise: bool) -> Fixed:
     as they are on the fold's training clips.
     """
     mean, scale = np.zeros_like(data.scaler.mean), np.ones_like(data.scaler.scale)
+    limit = np.inf
     if standardise:
-        mean, scale = data.scaler
+        (mean, scale), limit = data.scaler, tuning_steps.LIMIT
     weights = data.spec.class_weights or (1.0,) * data.spec.num_classes
     return Fixed(
         base.frozen,
         jnp.asarray(mean, jnp.float32),
         jnp.asarray(scale, jnp.float32),
+        jnp.float32(limit),
         jnp.asarray(weights, jnp.float32),
     )
 
@@ -382,7 +384,7 @@ def make_dev_loss(
     def dev_loss(meta_params: MetaParams) -> float:
         trained, head = (meta_params.params[name] for name in (ENCODER, HEAD))
         pooled = encode_clips(experiment, base, trained, clips)
-        inputs = (pooled - fixed.mean[None]) / fixed.scale[None]
+        inputs = np.asarray(tuning_steps.standardise(pooled, fixed))
         device_pool = evaluators.to_device(pool._replace(inputs=inputs))
         return score_fn(MetaParams(head, {}), device_pool)
 

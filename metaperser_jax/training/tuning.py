@@ -20,6 +20,7 @@ from metaperser_jax.training.steps import apply_if_finite
 from metaperser_jax.typing import Array, MetaParams
 
 ENCODER, HEAD = "encoder", "head"  # the two groups of parameters
+LIMIT = 10.0  # standard deviations, what lies beyond is clipped, as in features
 KEY_IMPLEMENTATION = "rbg"  # noise for dropout: a fifth of threefry's compile time
 
 EncodeFn = Callable[[Any, Any, Array, Array, jax.Array], Array]
@@ -42,6 +43,7 @@ class Fixed(NamedTuple):
     frozen: Any  # the encoder's parameters that are not trained
     mean: Array  # [layers, width] of the head's inputs
     scale: Array  # [layers, width]
+    limit: Array  # [] of what the head sees, infinite for none
     class_weights: Array  # [classes]
 
 
@@ -71,8 +73,7 @@ def make_gradient(
         pooled = encode_fn(
             fixed.frozen, params[ENCODER], batch.waveforms, batch.lengths, key
         )
-        # not clipped as features are: a gradient must reach each of them
-        inputs = (pooled - fixed.mean[None]) / fixed.scale[None]
+        inputs = standardise(pooled, fixed)
         logits = logits_fn(params[HEAD], inputs)[batch.clip]  # [pairs, classes]
         targets, mask = batch.targets, batch.mask
         loss = LOSSES[family](logits, targets, mask, fixed.class_weights, smoothing)
@@ -86,6 +87,18 @@ def make_gradient(
         return Sums(loss, count, grads)
 
     return gradient
+
+
+def standardise(
+    pooled: Float[Array, "clips layers width"], fixed: Fixed
+) -> Float[jax.Array, "clips layers width"]:
+    """Returns what the head sees of hidden states, as features are standardised.
+
+    The gradient passes as if nothing were clipped, so that it reaches outliers too.
+    """
+    scaled = (jnp.asarray(pooled) - fixed.mean[None]) / fixed.scale[None]
+    clipped = jnp.clip(scaled, -fixed.limit, fixed.limit)
+    return scaled + jax.lax.stop_gradient(clipped - scaled)
 
 
 def count_terms(

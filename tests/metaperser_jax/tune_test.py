@@ -22,6 +22,7 @@ from metaperser_jax.encoders.tuning import merge
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.experiment import open_experiment, prepare_fold
 from metaperser_jax.features.cache import Contents
+from metaperser_jax.results import encoder_facts
 from metaperser_jax.settings import from_config
 from metaperser_jax.training.tuning import Sums
 from metaperser_jax.training.writers import read_curves
@@ -131,8 +132,8 @@ def make_settings(path, **sections):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    """Runs with the same settings share their compiled functions."""
+def shared():
+    """Runs with the same settings share what is loaded and compiled."""
     made, make = {}, tune.make_functions
 
     def make_functions(encoder, tuning, settings, num_classes):
@@ -143,6 +144,7 @@ def compiled_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "make_functions", make_functions)
+        patch.setattr(experiment_lib, "load_encoder", functools.cache(load_encoder))
         yield
 
 
@@ -195,25 +197,61 @@ MODES = {
 
 @pytest.fixture(params=MODES, scope="module")
 def mode(request, tiny, cache, tmp_path_factory):
-    """A fold that was tuned, before and after."""
+    """A run from audio on, lora's to the report: its experiment before and after."""
     name = request.param
     folder = tmp_path_factory.mktemp(name)
-    if name == "top_n":
-        tiny = save_tiny(folder / "deep", TINY._replace(num_hidden_layers=2))
-    sections = {
-        "encoder": {**MODES[name], "epochs": 4, "learning_rate": 3e-3},
-        "features": {"cache_dir": cache},
-        "pretrain": {"learning_rate": 0.03},
-    }
+    config = smoke_config(
+        encoder={
+            "name": tiny, **MODES[name], "lora_rank": 2, "epochs": 4, "batch_size": 4,
+            "learning_rate": 3e-3,
+        },
+        features={"cache_dir": cache, "batch_size": 4},
+        pretrain={"learning_rate": 0.03, "epochs": 1},
+        split={"num_test_listeners": 1, "num_dev_listeners": 1, "group_by": "speaker",
+               "unseen_fraction": 0.25},
+        head={"hidden": 4},
+        evaluation={"num_support": (2,), "headline_support": 2, "min_query": 3,
+                    "methods": ("no_adaptation", "base_rate")},
+    )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", "kept as it is")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         corpus = toy_corpus()
         patch.setattr(experiment_lib, "load_corpus", lambda *_: corpus)
-        settings = make_settings(tiny, **sections)
+        until = "all" if name == "lora" else "train"
+        code = application.run(config, mode=until, workdir=str(folder / "run"))
+        settings = from_config(config)
         experiment = open_experiment(settings, folder / "run", Problems())
-    return name, tiny, experiment, run(experiment)
+    assert code == 0
+    return name, tiny, experiment, run(experiment, training=False)
+
+
+def smoke_config(**sections):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        config = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    for name, values in sections.items():
+        config[name].update(values)
+    return config
 
 
 class TestModes:
+    def test_the_report_names_what_was_trained(self, mode):
+        name, path, experiment, _ = mode
+        counts = {
+            "lora": "64 of 2,468", "full": "852 of 2,468", "top_n": "600 of 2,468",
+        }  # fmt: skip
+        fact = f"{path}, {name}: {counts[name]} parameters trained in each fold"
+        assert encoder_facts(experiment) == {"encoder": fact}
+        if name != "lora":
+            return
+        found = json.loads((experiment.workdir / "run.json").read_text())
+        assert found["versions"]["encoder"] == fact
+        assert found["config"]["encoder.tuning"] == name
+        page = (experiment.workdir / "report" / "report.html").read_text("utf-8")
+        assert fact in page
+        assert "Encoder tuning" in page
+
     def test_the_loss_falls(self, mode):
         _, _, experiment, _ = mode
         rows = read_curves(folder_of(experiment) / "curves.jsonl")
@@ -236,7 +274,7 @@ class TestModes:
         expected = {
             "lora": {f"{attention}/{n}_proj/kernel" for n in "qv"},
             "full": {p for p in tuned if not p.startswith("feature_extractor/")},
-            "top_n": {p for p in tuned if p.startswith("encoder/layers_1/")},
+            "top_n": {p for p in tuned if p.startswith("encoder/layers_0/")},
         }[name]
         still = {p for p in expected if "k_proj/bias" in p}  # softmax does not see it
         assert expected - still <= differing <= expected
@@ -285,9 +323,9 @@ class TestModes:
         assert set(counts) <= {"warning random_weights"}
         assert np.flatnonzero(~tuned.valid).tolist() == [BROKEN]
 
-    def test_evaluation_finds_the_same(self, mode):
+    def test_training_again_finds_the_same(self, mode):
         _, _, experiment, tuned = mode
-        again, _ = next(tune.each_fold(experiment, training=False))
+        again = run(experiment, training=True)
         np.testing.assert_array_equal(again.values, tuned.values)
         assert again.hashes == tuned.hashes
 
@@ -539,27 +577,3 @@ def test_what_cannot_be_trained_is_refused_before_features_are_computed(
         monkeypatch.setattr(experiment_lib, "load_encoder", load_without_training)
     with pytest.raises(InputError, match=message):
         opened(encoder=chosen)
-
-
-def test_a_whole_run(tiny, tmp_path, monkeypatch, capsys):
-    """The smoke config with an encoder that is tuned, from audio to report."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    monkeypatch.syspath_prepend(str(ROOT))
-    config = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
-    config.encoder.update(name=tiny, tuning="lora", epochs=1, batch_size=4)
-    config.data.update(num_clips=24, clips_per_listener=20)
-    config.pretrain.epochs = 1
-    config.evaluation.methods = ("no_adaptation", "base_rate")
-    config.evaluation.update(num_support=(4,), headline_support=4)
-    code = application.run(config, mode="all", workdir=str(tmp_path / "run"))
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    found = json.loads((tmp_path / "run" / "run.json").read_text())
-    tuned = "lora: 256 of 2,468 parameters trained in each fold"
-    assert found["versions"]["encoder"] == f"{tiny}, {tuned}"
-    assert found["config"]["encoder.tuning"] == "lora"
-    assert "fold 00 tune: lora trains 256 of" in said.err
-    page = (tmp_path / "run" / "report" / "report.html").read_text(encoding="utf-8")
-    assert tuned in page
-    assert "Encoder tuning" in page

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metaperser_jax import losses
+from metaperser_jax import features, losses
 from metaperser_jax.training import state, tuning
 from metaperser_jax.typing import MetaParams
 
@@ -42,7 +42,11 @@ def make_fixed():
     rng = np.random.default_rng(1)
     mean, scale = rng.random((2, LAYERS, WIDTH)).astype(np.float32)
     return tuning.Fixed(
-        rng.normal(size=WIDTH).astype(np.float32), mean, scale + 0.5, WEIGHTS
+        rng.normal(size=WIDTH).astype(np.float32),
+        mean,
+        scale + 0.5,
+        np.float32(tuning.LIMIT),
+        WEIGHTS,
     )
 
 
@@ -123,6 +127,30 @@ class TestGradient:
     def test_an_empty_batch_adds_nothing(self, gradient):
         found = gradient(make_params(), make_fixed(), make_batch(0), KEY)
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(found))
+
+
+class TestStandardise:
+    POOLED = np.random.default_rng(2).normal(0, 9, (6, LAYERS, WIDTH)).astype("f4")
+
+    def test_the_head_sees_what_it_sees_of_features(self):
+        fixed = make_fixed()
+        scaler = features.Scaler(fixed.mean, fixed.scale)
+        expected = features.standardise(scaler, self.POOLED)
+        assert (np.abs(expected) == fixed.limit).any()
+        found = tuning.standardise(self.POOLED, fixed)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5)
+
+    def test_the_gradient_reaches_what_is_clipped(self):
+        fixed = make_fixed()
+        grads = jax.grad(lambda x: tuning.standardise(x, fixed).sum())(self.POOLED)
+        expected = np.broadcast_to(1 / fixed.scale, grads.shape)
+        np.testing.assert_allclose(grads, expected, rtol=1e-6)
+
+    def test_without_a_limit_nothing_is_clipped(self):
+        fixed = make_fixed()._replace(limit=np.float32(np.inf))
+        found = tuning.standardise(self.POOLED, fixed)
+        expected = (self.POOLED - fixed.mean) / fixed.scale
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 class TestStep:
