@@ -109,6 +109,9 @@ def load_features(
         digest = hashlib.sha256(corpus.features.tobytes()).hexdigest()
         return corpus.features, everything, digest
     encoder, params = open_encoder(settings)
+    if encoder.random_weights:
+        message = "its weights were drawn and never trained: the numbers mean nothing"
+        problems.warning("random_weights", f"encoder {encoder.name}", message)
     found = features.extract(
         corpus,
         encoder,
