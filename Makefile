@@ -3,6 +3,7 @@
 #   make test      the test suite          make lint      ruff, pyright, import contracts
 #   make parity    PyTorch as the oracle   make realdata  recordings in METAPERSER_DATA
 #   make results   the tables of docs/results.md           make perf   side by side with peers
+#   make encoders  docs/encoders.md: the encoders beside PyTorch, number by number
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/demo
@@ -10,12 +11,15 @@ export METAPERSER_DATA ?= ../shared/data
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements/lock.txt
 
-.PHONY: demo test parity realdata realdata-folder lint format perf results clean
+.PHONY: demo test parity realdata realdata-folder lint format perf encoders results clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
 	$(BIN)/python run.py --config=configs/synthetic.py --mode=all --workdir=$(WORKDIR)
 
+# Compiled without LLVM's optimisations: with them compiling takes most of the time. The
+# other targets, and what users run, compile with all of them.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --ignore=tests/parity --ignore=tests/realdata
 
@@ -42,6 +46,12 @@ format: $(VENV)/.lint
 
 perf: $(VENV)/.parity
 	$(BIN)/python -m perf
+	$(BIN)/python -m perf.encoders
+	$(BIN)/python -m perf.extraction $(METAPERSER_DATA)/emodb
+	$(BIN)/python docs/make_encoders.py --speed
+
+encoders: $(VENV)/.parity
+	$(BIN)/python docs/make_encoders.py
 
 results: $(VENV)/.base
 	$(BIN)/python docs/make_results.py
