@@ -63,7 +63,7 @@ def data():
 
 @pytest.fixture(scope="session")
 def run_config(data, tmp_path_factory):
-    """Runs `python run.py` with a config, ':choice' and overrides; one cache for all."""
+    """Runs `python run.py` with a config, its choice and overrides; one cache."""
     place = tmp_path_factory.mktemp("realdata")
 
     def run(name, folder, choice="", **overrides):

@@ -1,5 +1,6 @@
 """Attention against plain loops; relative positions against their definition."""
 
+import functools
 import importlib.util
 import math
 import pathlib
@@ -20,6 +21,9 @@ _path = pathlib.Path(__file__).with_name("reference.py")
 _spec = importlib.util.spec_from_file_location("reference", _path)
 reference = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(reference)
+
+# nothing here runs for long: compiling is what takes time
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 WIDTH, HEADS, FRAMES = 12, 3, 9
 CONFIG = SpeechConfig(
@@ -82,15 +86,13 @@ def test_toeplitz_is_the_gather(rng, n):
     values = rng.standard_normal((3, 2 * n - 1)).astype(np.float32)
     rows, columns = np.indices((n, n))
     expected = values[:, columns - rows + n - 1]
-    np.testing.assert_array_equal(jax.jit(attention.toeplitz)(values), expected)
+    np.testing.assert_array_equal(jit(attention.toeplitz)(values), expected)
 
 
 def test_toeplitz_sums_gradients_along_diagonals(rng):
     values = rng.standard_normal((2, 9)).astype(np.float32)
     weights = rng.standard_normal((2, 5, 5)).astype(np.float32)
-    found = jax.jit(jax.grad(lambda v: jnp.vdot(attention.toeplitz(v), weights)))(
-        values
-    )
+    found = jit(jax.grad(lambda v: jnp.vdot(attention.toeplitz(v), weights)))(values)
     expected = [[np.trace(w, k) for k in range(-4, 5)] for w in weights]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -132,7 +134,7 @@ def make(rng, config, numerics):
 )
 def test_attention_is_its_equations(rng, config, dtype, error, kind):
     module, params, x, mask, bias = make(rng, config, Numerics(dtype, *kind))
-    apply = jax.jit(module.apply, static_argnums=4)
+    apply = jit(module.apply, static_argnums=4)
     found = apply({"params": params}, x, mask, bias, False)
     assert found.dtype == jnp.float32
     params, x = reference.wide(params), reference.wide(x)
@@ -149,7 +151,7 @@ each_kind = pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused
 def test_keys_of_the_padding_weigh_nothing(rng, fused):
     numerics = Numerics(fused_attention=fused)
     module, params, x, mask, bias = make(rng, WAVLM, numerics)
-    apply = jax.jit(module.apply, static_argnums=4)
+    apply = jit(module.apply, static_argnums=4)
     expected = apply({"params": params}, x, mask, bias, False)[1, :4]
     x = x.at[1, 4:].set(1e4)
     found = apply({"params": params}, x, mask, bias, False)[1, :4]
@@ -161,7 +163,7 @@ def test_big_scores_do_not_overflow(rng, fused):
     numerics = Numerics(fused_attention=fused)
     module, params, x, mask, bias = make(rng, CONFIG, numerics)
     x = 100.0 * x  # scores of some ten thousand: one key takes all
-    found = jax.jit(module.apply, static_argnums=4)(
+    found = jit(module.apply, static_argnums=4)(
         {"params": params}, x, mask, bias, False
     )
     params, x = reference.wide(params), reference.wide(x)
@@ -180,7 +182,7 @@ def test_without_a_valid_key_attention_is_finite(rng, fused):
     def scalar(params):
         return module.apply({"params": params}, x, mask, bias, False).sum()
 
-    found, grads = jax.jit(jax.value_and_grad(scalar))(params)
+    found, grads = jit(jax.value_and_grad(scalar))(params)
     assert np.isfinite(found)
     assert trees.all_finite(grads)
 
@@ -190,7 +192,7 @@ def test_attention_weights_are_dropped_in_training_only(rng, fused):
     config = CONFIG._replace(attention_dropout=0.5)
     numerics = Numerics(fused_attention=fused)
     module, params, x, mask, bias = make(rng, config, numerics)
-    apply = jax.jit(module.apply, static_argnums=4)
+    apply = jit(module.apply, static_argnums=4)
     without = apply({"params": params}, x, mask, bias, False)
     draws = [
         apply({"params": params}, x, mask, bias, True, rngs={"dropout": key})

@@ -33,10 +33,15 @@ def load(path):
 cases = load(TESTS / "golden" / "encoder_cases.py")
 reference = load(TESTS / "metaperser_jax" / "encoders" / "reference.py")
 
-CASES = cases.CASES
+CASES = {  # each architecture and layout; golden_test has all combinations
+    name: cases.CASES[name]
+    for name in (
+        *("wav2vec2-group", "wav2vec2-adapters", "hubert-batch-norm", "wavlm-layer"),
+        "data2vec-audio",
+    )
+}
 SAMPLES, LEAST = 640, 30  # 31 frames; the receptive field
 LENGTHS = np.array([640, 397, 30])
-FOUR = ("wav2vec2-layer", "hubert-group", "wavlm-layer", "data2vec-audio")
 # nothing here runs for long: compiling is what takes time
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -114,7 +119,7 @@ def test_an_accelerators_layout_computes_the_same(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("wavlm-layer", "cpu"), ("hubert-group", "accelerator")]
+    ("name", "layout"), [("wavlm-layer", "cpu"), ("hubert-batch-norm", "accelerator")]
 )
 def test_half_precision_is_near(name, layout):
     clips = make_clips()
@@ -130,18 +135,18 @@ def test_half_precision_is_near(name, layout):
 
 def test_a_clips_loudness_and_offset_are_normalised_away():
     clips = make_clips()
-    expected = compiled("hubert-layer")(clips, LENGTHS).hidden_states
-    found = compiled("hubert-layer")(3.0 * clips - 0.2, LENGTHS).hidden_states
-    keep = compiled("hubert-layer")(clips, LENGTHS).mask[:, None, :, None]
+    expected = compiled("wav2vec2-adapters")(clips, LENGTHS).hidden_states
+    found = compiled("wav2vec2-adapters")(3.0 * clips - 0.2, LENGTHS).hidden_states
+    keep = compiled("wav2vec2-adapters")(clips, LENGTHS).mask[:, None, :, None]
     assert relative(np.where(keep, found, 0), np.where(keep, expected, 0)) < 1e-4
 
 
 def test_waveforms_are_taken_as_they_are_where_the_config_says_so():
-    config = CASES["wav2vec2-layer"]
+    config = CASES["wav2vec2-adapters"]
     encoder, params = make(config._replace(do_normalize=False))
     clips = make_clips()
     raw = jit(functools.partial(encode, encoder))(params, clips, LENGTHS)
-    normalised = compiled("wav2vec2-layer")(clips, LENGTHS)
+    normalised = compiled("wav2vec2-adapters")(clips, LENGTHS)
     assert relative(raw.hidden_states, normalised.hidden_states) > 1e-2
     clip = clips[0].astype(np.float64)
     clips[0] = (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
@@ -204,7 +209,7 @@ def test_short_clips_and_empty_ones_are_finite(name):
     np.testing.assert_array_equal(pool(output)[0], 0.0)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-layer", "wavlm-group"])
+@pytest.mark.parametrize("name", ["wav2vec2-adapters", "wavlm-layer"])
 @pytest.mark.parametrize("samples", [1, 12, 29])
 def test_a_short_clip_is_one_with_silence_behind(name, samples):
     config = CASES[name]
@@ -224,19 +229,19 @@ def test_a_short_clip_is_one_with_silence_behind(name, samples):
 
 
 def test_a_batch_narrower_than_one_frame_is_encoded():
-    encoder, params = make(CASES["hubert-layer"])
+    encoder, params = make(CASES["wav2vec2-adapters"])
     clips = make_clips(np.array([12, 5]), samples=12)
     output = jit(functools.partial(encode, encoder))(params, clips, np.array([12, 5]))
     assert output.hidden_states.shape == (2, 3, 1, 12)
     clips = make_clips(np.array([12, 5, 0]))
-    wider = compiled("hubert-layer")(clips, np.array([12, 5, 0])).hidden_states
+    wider = compiled("wav2vec2-adapters")(clips, np.array([12, 5, 0])).hidden_states
     assert relative(output.hidden_states, wider[:2, :, :1]) < 1e-5
 
 
 # --- What is asked for ---
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", ["hubert-batch-norm", "wavlm-layer"])
 def test_pooled_states_are_the_means_of_the_valid_frames(name):
     encoder, params = make(CASES[name])
     lengths = np.array([640, 397, 0])
@@ -252,7 +257,7 @@ def test_pooled_states_are_the_means_of_the_valid_frames(name):
     np.testing.assert_array_equal(pooled[2], 0.0)
 
 
-@pytest.mark.parametrize("layers", [(1,), (0, 2), (0,)])
+@pytest.mark.parametrize("layers", [(1,), (0, 2)])
 def test_chosen_layers_are_those_of_all(layers):
     encoder, params = make(CASES["wavlm-layer"], layers=layers)
     assert encoder.num_layers == len(layers)
@@ -265,13 +270,13 @@ def test_chosen_layers_are_those_of_all(layers):
 
 def test_layers_above_the_last_chosen_one_are_not_computed():
     def count(layers):
-        encoder, params = make(CASES["hubert-group"], layers=layers)
+        encoder, params = make(CASES["hubert-batch-norm"], layers=layers)
         traced = jax.make_jaxpr(functools.partial(encode, encoder))
         return str(traced(params, make_clips(), LENGTHS)).count("erf")
 
     activations = [count((i,)) for i in range(3)]
     assert activations == [activations[0] + i for i in range(3)]
-    encoder, params = make(CASES["hubert-group"], layers=(1,))
+    encoder, params = make(CASES["hubert-batch-norm"], layers=(1,))
     above = trees.select(params, [p for p in trees.flatten(params) if "layers_1/" in p])
     above = {p: leaf for p, leaf in above.items() if "conv_layers" not in p}
     broken = trees.replace(params, {p: leaf * np.nan for p, leaf in above.items()})
@@ -283,11 +288,11 @@ def test_layers_above_the_last_chosen_one_are_not_computed():
 @pytest.mark.parametrize("layers", [(), (3,), (-1,), (1, 0), (1, 1)])
 def test_layers_that_are_not_there_are_refused(layers):
     with pytest.raises(InputError, match=r"layers=.*ascending numbers from 0 .* to 2"):
-        make(CASES["hubert-group"], layers=layers)
+        make(CASES["hubert-batch-norm"], layers=layers)
 
 
 def test_an_encoder_says_what_it_is():
-    config = CASES["hubert-group"]
+    config = CASES["hubert-batch-norm"]
     encoder, params = make(config, name="x", revision="abc", random_weights=True)
     assert (encoder.name, encoder.revision, encoder.random_weights) == (
         "x",
@@ -361,7 +366,7 @@ def states_in_training(config):
     return run
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", ["hubert-batch-norm", "wavlm-layer"])
 def test_training_without_noise_is_inference(name):
     config = CASES[name]._replace(**QUIET)
     encoder, params = make(config)
@@ -372,7 +377,7 @@ def test_training_without_noise_is_inference(name):
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_each_noise_depends_on_the_key_alone(noise):
-    config = one_layer("hubert-layer")._replace(**QUIET | {noise: NOISES[noise]})
+    config = one_layer("wav2vec2-adapters")._replace(**QUIET | {noise: NOISES[noise]})
     encoder, params = make(config)
 
     train = jit(functools.partial(encode_training, encoder))
@@ -383,17 +388,17 @@ def test_each_noise_depends_on_the_key_alone(noise):
 
 
 def test_dropout_drops_the_share_it_should():
-    config = CASES["hubert-layer"]._replace(**QUIET | {"hidden_dropout": 0.3})
+    config = CASES["wav2vec2-adapters"]._replace(**QUIET | {"hidden_dropout": 0.3})
     _, params = make(config)
     run = jit(states_in_training(config))
     states = np.stack([run(params, key)[0][0, 0] for key in KEYS[:50]])
-    clean = compiled("hubert-layer")(make_clips(), LENGTHS).hidden_states[0, 0]
+    clean = compiled("wav2vec2-adapters")(make_clips(), LENGTHS).hidden_states[0, 0]
     assert (states == 0).mean() == pytest.approx(0.3, abs=0.02)
     scaled = np.where(states == 0, 0.0, np.asarray(clean) / 0.7)
     assert relative(states, scaled) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["wavlm-layer", "hubert-group"])
+@pytest.mark.parametrize("name", ["wavlm-layer", "data2vec-audio"])
 def test_frames_are_masked_before_the_positions_are_added(name, monkeypatch):
     config = one_layer(name)._replace(**QUIET | SPANS)
     _, params = make(config)
@@ -426,7 +431,7 @@ def test_frames_are_masked_before_the_positions_are_added(name, monkeypatch):
         assert relative(plain["hidden"][0], expected) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["hubert-group", "wavlm-layer"])
+@pytest.mark.parametrize("name", ["hubert-batch-norm", "wavlm-layer"])
 def test_layers_are_dropped_with_their_probability(name):
     config = CASES[name]._replace(**QUIET | {"layerdrop": 0.3, "num_hidden_layers": 3})
     _, params = make(config)
@@ -447,7 +452,7 @@ def test_layers_are_dropped_with_their_probability(name):
     assert both == pytest.approx(0.09, abs=4 * np.sqrt(0.09 * 0.91 / len(KEYS)))
 
 
-@pytest.mark.parametrize("name", ["hubert-group", "wavlm-layer", "data2vec-audio"])
+@pytest.mark.parametrize("name", ["wav2vec2-group", "wavlm-layer"])
 def test_gradients_in_training_are_finite_whatever_the_padding_holds(name):
     config = one_layer(name)._replace(**SPANS, feat_proj_dropout=0.1, layerdrop=0.0)
     encoder, params = make(config)
@@ -471,7 +476,7 @@ def test_gradients_in_training_are_finite_whatever_the_padding_holds(name):
 
 
 def test_computing_layers_anew_changes_neither_draws_nor_gradients():
-    encoder, params = make(CASES["wavlm-layer"]._replace(**SPANS, layerdrop=0.0))
+    encoder, params = make(one_layer("wavlm-layer")._replace(**SPANS, layerdrop=0.0))
 
     def scalar(params, remat):
         inputs = make_clips(), LENGTHS, KEYS[1]
@@ -509,7 +514,7 @@ def scalar_of(config, direction):
     return params, ours, theirs
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", ["wavlm-layer", "hubert-batch-norm"])
 def test_gradients_are_the_slopes_of_the_equations(name):
     config = one_layer(name)
     frames = int(transformer.num_frames(np.array([120]), config)[0])
@@ -535,7 +540,7 @@ def test_gradients_are_the_slopes_of_the_equations(name):
 
 
 def test_second_derivatives_are_the_slopes_of_the_gradients():
-    config = one_layer("wavlm-group")
+    config = one_layer("wavlm-layer")
     frames = int(transformer.num_frames(np.array([120]), config)[0])
     direction = cases.numbers(6, 2, frames, config.hidden_size)
     params, ours, _ = scalar_of(config, direction)
@@ -563,7 +568,7 @@ def test_second_derivatives_are_the_slopes_of_the_gradients():
 
 
 def test_vmap_over_parameters_and_clips_is_a_loop():
-    config = one_layer("hubert-layer")
+    config = one_layer("wav2vec2-adapters")
     (encoder, first), (_, second) = make(config), make(config, seed=1)
     clips = np.stack([make_clips(), make_clips()[::-1]])
     lengths = np.stack([LENGTHS, LENGTHS[::-1]])
