@@ -119,12 +119,12 @@ def make(rng, config, numerics):
     bias = None
     if config.model_type == "wavlm":
         bias = rng.standard_normal((HEADS, FRAMES, FRAMES)).astype(np.float32)
-    params = module.init(jax.random.key(0), x, mask, bias, False)["params"]
-    draws = {
-        path: rng.standard_normal(leaf.shape).astype(np.float32) / 2
-        for path, leaf in trees.flatten(params).items()
-    }
-    return module, trees.replace(params, draws), x, mask, bias
+    init = functools.partial(module.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), x, mask, bias)["params"]
+    params = jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32) / 2, shapes
+    )
+    return module, params, x, mask, bias
 
 
 @pytest.mark.parametrize("config", [CONFIG, WAVLM], ids=lambda c: c.model_type)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaperser_jax import trees
 from metaperser_jax.encoders import convolution
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.numerics import Numerics
@@ -231,20 +231,23 @@ SMALL = SpeechConfig(
 )
 
 
-def randomised(rng, params):
-    """Parameters as if trained: norms and biases away from one and zero."""
-    draws = {
-        path: np.asarray(leaf) + 0.3 * draw(rng, *leaf.shape)
-        for path, leaf in trees.flatten(params).items()
-    }
-    return trees.replace(params, draws)
+def like_trained(name, drawn):
+    """Norms and biases away from one and zero."""
+    if name in ("scale", "var"):
+        return np.exp(0.3 * drawn)
+    return 0.3 * drawn
 
 
 def run(module, rng, *inputs):
     """Draws parameters; returns them, in float64, and what the module makes."""
     inputs = jax.tree.map(jnp.asarray, inputs)
-    params = module.init(jax.random.key(0), *inputs)["params"]
-    params = randomised(rng, params)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    params = unflatten_dict(
+        {
+            path: like_trained(path[-1], draw(rng, *leaf.shape))
+            for path, leaf in flatten_dict(shapes).items()
+        }
+    )
     found = jit(module.apply)({"params": params}, *inputs)
     return reference.wide(params), found
 
