@@ -188,11 +188,11 @@ def fused_attention(
     Returns:
       [batch, heads, frames, head width] float32.
     """
-    operands = [
+    query, key, value = (
         jnp.asarray(x, numerics.dtype).transpose(0, 2, 1, 3)
         for x in (query, key, value)
-    ]
+    )  # [batch, frames, heads, head width]
     bias = None if bias is None else jnp.asarray(bias, numerics.dtype)
-    keep = mask[:, None, None]
-    mixed = jax.nn.dot_product_attention(*operands, bias, keep, scale=1.0)
+    keep = jnp.asarray(mask)[:, None, None]
+    mixed = jax.nn.dot_product_attention(query, key, value, bias, keep, scale=1.0)
     return mixed.transpose(0, 2, 1, 3).astype(jnp.float32)

@@ -62,13 +62,14 @@ def product(spec: str, a: Array, b: Array, numerics: Numerics) -> jax.Array:
     """
     operands = jnp.asarray(a, numerics.dtype), jnp.asarray(b, numerics.dtype)
     precision = lax.Precision.HIGHEST if numerics.dtype == "float32" else None
-    return jnp.einsum(  # pyright: ignore[reportReturnType]
+    return jnp.einsum(
         spec, *operands, precision=precision, preferred_element_type=jnp.float32
     )
 
 
 def gelu(x: Array) -> jax.Array:
     """Exact GELU by erf; `jax.nn.gelu` goes by erfc, which is slower on a CPU."""
+    x = jnp.asarray(x)
     return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))
 
 
