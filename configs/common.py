@@ -56,7 +56,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.encoder.batch_size = 8  # clips, each with all its labels
     config.encoder.accumulate = 1  # batches of one step
     config.encoder.warmup = 0.1  # share of the steps in which the rates rise
-    config.encoder.remat = False  # compute layers twice and hold less
+    config.encoder.remat = False  # layers twice, less memory (not on a CPU)
 
     config.split = ml_collections.ConfigDict()
     config.split.num_test_listeners = 1  # per fold

@@ -75,7 +75,7 @@ class EncoderSettings(NamedTuple):
     batch_size: int = 8  # clips, each with all its labels
     accumulate: int = 1  # batches of one step
     warmup: float = 0.1  # share of the steps in which the rates rise
-    remat: bool = False  # compute layers twice and hold less
+    remat: bool = False  # compute layers twice and hold less; in vain on a CPU
 
 
 class HeadSettings(NamedTuple):

@@ -112,7 +112,7 @@ def encode_training(
       lengths: [batch] samples of each clip.
       key: of dropout, layer drop and SpecAugment.
       remat: whether gradients compute each layer anew, and so hold the hidden states
-        of one layer only.
+        of one layer only; on a CPU XLA's order of operations undoes the gain.
 
     Returns:
       [batch, layers, width] float32.
