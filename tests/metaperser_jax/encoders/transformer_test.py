@@ -36,7 +36,7 @@ reference = load(TESTS / "metaperser_jax" / "encoders" / "reference.py")
 CASES = {  # each architecture and layout; golden_test has all combinations
     name: cases.CASES[name]
     for name in (
-        *("wav2vec2-group", "wav2vec2-adapters", "hubert-batch-norm", "wavlm-layer"),
+        *("wavlm-group", "wav2vec2-adapters", "hubert-batch-norm", "wavlm-layer"),
         "data2vec-audio",
     )
 }
@@ -160,7 +160,7 @@ def test_waveforms_are_taken_as_they_are_where_the_config_says_so():
 @settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(
-        ["wav2vec2-group", "hubert-batch-norm", "wavlm-layer", "data2vec-audio"]
+        ["wavlm-group", "hubert-batch-norm", "wavlm-layer", "data2vec-audio"]
     ),
     length=st.integers(1, SAMPLES),
     samples=st.sampled_from([SAMPLES, 900]),
@@ -190,7 +190,7 @@ def test_padding_and_other_clips_change_nothing(
         assert relative(found, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-group", "wavlm-layer", "data2vec-audio"])
+@pytest.mark.parametrize("name", ["wavlm-group", "wavlm-layer", "data2vec-audio"])
 @pytest.mark.parametrize("garbage", [1e30, np.inf, np.nan])
 def test_what_the_padding_holds_changes_no_bit(name, garbage):
     expected = compiled(name)(make_clips(), LENGTHS)
@@ -209,7 +209,7 @@ def test_short_clips_and_empty_ones_are_finite(name):
     np.testing.assert_array_equal(pool(output)[0], 0.0)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-adapters", "wavlm-layer"])
+@pytest.mark.parametrize("name", ["wav2vec2-adapters", "wavlm-group"])
 @pytest.mark.parametrize("samples", [1, 12, 29])
 def test_a_short_clip_is_one_with_silence_behind(name, samples):
     config = CASES[name]
@@ -315,7 +315,7 @@ def test_an_encoder_says_what_it_is():
 
 
 def test_drawn_weights_are_those_of_the_seed():
-    config = one_layer("wav2vec2-group")._replace(
+    config = one_layer("wavlm-group")._replace(
         conv_dim=(8,), conv_kernel=(10,), conv_stride=(5,)
     )
     first, other = (trees.flatten(transformer.init_params(config, s)) for s in (1, 2))
@@ -452,7 +452,7 @@ def test_layers_are_dropped_with_their_probability(name):
     assert both == pytest.approx(0.09, abs=4 * np.sqrt(0.09 * 0.91 / len(KEYS)))
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-group", "wavlm-layer"])
+@pytest.mark.parametrize("name", ["wavlm-group", "wavlm-layer"])
 def test_gradients_in_training_are_finite_whatever_the_padding_holds(name):
     config = one_layer(name)._replace(**SPANS, feat_proj_dropout=0.1, layerdrop=0.0)
     encoder, params = make(config)
