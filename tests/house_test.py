@@ -89,10 +89,16 @@ def normalised(name):
 
 
 def test_the_examples_of_the_readme_run():
-    (code,) = blocks(README, "python")
+    adaptation, encoders = (run_block(code) for code in blocks(README, "python"))
+    assert encoders["output"].hidden_states.shape[:2] == (2, 1)
+    assert encoders["output"].mask.sum(axis=1).tolist() == [98, 54]
+    assert adaptation["logits"].shape == adaptation["labels"].shape
+
+
+def run_block(code):
     names = {"__name__": "readme"}
     exec(code, names)
-    assert names["logits"].shape == names["labels"].shape
+    return names
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -47,7 +47,7 @@ class Effort(NamedTuple):
     padded_samples: int = 0  # encoded: the clips', their padding, empty rows
     wall_seconds: float = 0.0
     encoder_seconds: float = 0.0  # of a device that was encoding
-    compile_seconds: float = 0.0
+    compile_seconds: float = 0.0  # that the device waited for a compilation
 
 
 class Features(NamedTuple):
@@ -217,7 +217,7 @@ def describe(effort: Effort) -> str:
     return (
         f"{effort.num_clips} encoded, {seconds:.0f} s of audio in {wall:.1f} s "
         f"({seconds / wall:.1f} times real time), {effort.num_compilations} "
-        f"compilations in {effort.compile_seconds:.1f} s, the encoder "
+        f"compilations, {effort.compile_seconds:.1f} s waited for them, the encoder "
         f"{effort.encoder_seconds / running:.0%} of the rest, {padding:.0%} padding"
     )
 
@@ -243,32 +243,39 @@ class Device:
                 check_vma=False,  # nothing is exchanged between devices
             )
         )
-        self.compiled: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
+        self.compiled: dict[tuple[int, ...], Future[Callable[..., jax.Array]]] = {}
         self.encoder_seconds = self.compile_seconds = 0.0
+
+    def expect(self, shape: tuple[int, int], pool: ThreadPoolExecutor) -> None:
+        """Begins to compile for a shape, while other batches are encoded."""
+        if shape not in self.compiled:
+            self.compiled[shape] = pool.submit(self._compile, shape)
 
     def encode(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """[batch, samples], [batch] -> [batch, layers, width]; waits for the result."""
-        if waveforms.shape not in self.compiled:
-            self._compile(waveforms.shape)
         begun = time.monotonic()
+        if waveforms.shape not in self.compiled:
+            self.compiled[waveforms.shape] = Future()
+            self.compiled[waveforms.shape].set_result(self._compile(waveforms.shape))
+        encode_fn = self.compiled[waveforms.shape].result()
+        ready = time.monotonic()
         inputs = jax.device_put((waveforms, lengths), self.split)
-        pooled = np.asarray(self.compiled[waveforms.shape](self.params, *inputs))
-        self.encoder_seconds += time.monotonic() - begun
+        pooled = np.asarray(encode_fn(self.params, *inputs))
+        self.compile_seconds += ready - begun
+        self.encoder_seconds += time.monotonic() - ready
         return pooled
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
-        begun = time.monotonic()
+    def _compile(self, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
         waveforms = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=self.split)
         lengths = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=self.split)
-        lowered = self.encode_fn.lower(self.params, waveforms, lengths)
-        self.compiled[shape] = lowered.compile()
-        self.compile_seconds += time.monotonic() - begun
+        return self.encode_fn.lower(self.params, waveforms, lengths).compile()
 
 
 class Stages(NamedTuple):
     """Threads for what goes on at the same time."""
 
     reading: ThreadPoolExecutor
+    compiling: ThreadPoolExecutor
     encoding: ThreadPoolExecutor
     writing: ThreadPoolExecutor
 
@@ -279,7 +286,7 @@ def _stages() -> Iterator[Stages]:
 
     Who interrupts does not wait: a batch on the device can take long.
     """
-    sizes = {"reading": NUM_READERS, "encoding": 1, "writing": 1}
+    sizes = {"reading": NUM_READERS, "compiling": 1, "encoding": 1, "writing": 1}
     stages = Stages(**{k: ThreadPoolExecutor(n, k) for k, n in sizes.items()})
     wait = True
     try:
@@ -290,6 +297,7 @@ def _stages() -> Iterator[Stages]:
     finally:
         stages.reading.shutdown(wait, cancel_futures=True)
         stages.encoding.shutdown(wait, cancel_futures=True)
+        stages.compiling.shutdown(wait, cancel_futures=True)
         stages.writing.shutdown(wait, cancel_futures=not wait)
 
 
@@ -307,6 +315,7 @@ def _encode_all(
     with tqdm(total=num_missing, desc="features", unit="clip", disable=None) as bar:
         for batch in batches:
             samples = {corpus.content_hashes[i.clip]: i.length for i in batch.items}
+            device.expect((batch.size, batch.length), stages.compiling)
             encoded = stages.encoding.submit(device.encode, *_padded(batch))
             pending.append(stages.writing.submit(_write, cache, samples, encoded))
             effort = effort._replace(
