@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from metaperser_jax.encoders.published import PUBLISHED
 from metaperser_jax.encoders.tensors import read_index
 from metaperser_jax.errors import InputError, MachineError, did_you_mean
 
@@ -22,16 +23,10 @@ WEIGHTS = (  # the first that is there; an index names further files
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-PUBLISHED = (  # ids to suggest; any other of the four architectures is read as well
-    *(f"facebook/wav2vec2-{size}" for size in ("base", "large", "large-lv60")),
-    *(f"facebook/wav2vec2-{size}-960h" for size in ("base", "large")),
-    *(f"facebook/wav2vec2-large-{name}" for name in ("robust", "xlsr-53")),
-    *(f"facebook/wav2vec2-xls-r-{size}" for size in ("300m", "1b", "2b")),
-    *(f"facebook/mms-{size}" for size in ("300m", "1b", "1b-all")),
-    *(f"facebook/hubert-{n}" for n in ("base-ls960", "large-ll60k", "xlarge-ll60k")),
+KNOWN = (  # ids to suggest; any other of the four architectures is read as well
+    *PUBLISHED,
+    "facebook/wav2vec2-large-960h-lv60-self",
     *(f"facebook/hubert-{size}-ls960-ft" for size in ("large", "xlarge")),
-    *(f"microsoft/wavlm-{size}" for size in ("base", "base-plus", "large")),
-    *(f"facebook/data2vec-audio-{size}" for size in ("base", "large")),
     *(f"facebook/data2vec-audio-{size}-960h" for size in ("base", "large")),
 )
 _ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+", re.ASCII)
@@ -131,7 +126,7 @@ def find_files(name_or_path: str, revision: str | None = None) -> Files:
     if not _ID.fullmatch(name_or_path):
         raise InputError(
             f"encoder {name_or_path!r}: neither a folder nor an id of the hub, which is"
-            f" like {PUBLISHED[-1]!r}.{_suggest(name_or_path)}"
+            f" like {KNOWN[-1]!r}.{_suggest(name_or_path)}"
         )
     return _find_on_hub(name_or_path, revision)
 
@@ -144,9 +139,9 @@ def is_path(name_or_path: str) -> bool:
 
 def _suggest(name: str) -> str:
     """Also for a name without its organisation."""
-    if hint := did_you_mean(name, PUBLISHED):
+    if hint := did_you_mean(name, KNOWN):
         return hint
-    short = {known.partition("/")[2]: known for known in PUBLISHED}
+    short = {known.partition("/")[2]: known for known in KNOWN}
     hint = did_you_mean(name.rpartition("/")[2], short)
     found = next((known for end, known in short.items() if repr(end) in hint), "")
     return f" Did you mean {found!r}?" if found else ""

@@ -102,11 +102,11 @@ def read_encoder(
             f"{', '.join(DTYPES)}."
         )
     if not hub.is_path(name_or_path) and "/" not in name_or_path:
-        known = (*_BUILT_IN, *(name.partition("/")[2] for name in hub.PUBLISHED))
+        known = (*_BUILT_IN, *(name.partition("/")[2] for name in hub.KNOWN))
         raise InputError(
             f"encoder {name_or_path!r}: not available, expected one of "
             f"{', '.join(_BUILT_IN)}, a folder, or an id of the hub like "
-            f"{hub.PUBLISHED[-1]!r}.{did_you_mean(name_or_path, known)}"
+            f"{hub.KNOWN[-1]!r}.{did_you_mean(name_or_path, known)}"
         )
     return _read_files(hub.find_files(name_or_path, revision), dtype)
 
