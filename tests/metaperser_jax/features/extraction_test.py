@@ -305,7 +305,9 @@ from metaperser_jax import features
 from metaperser_jax.errors import Problems
 
 tape = toys.Tape(np.linspace(0, 1, 60).tolist())
-encoder, params = toys.slow_encoder(float(sys.argv[2]))
+seconds = float(sys.argv[2])
+tell = (lambda: print("encoding", flush=True)) if seconds > 1 else lambda: None
+encoder, params = toys.slow_encoder(seconds, tell)
 print("started", flush=True)
 try:
     found = features.extract(
@@ -360,7 +362,8 @@ class TestBeingKilled:
         kept = num_kept(tmp_path)
         process = run_script(EXTRACT_SLOWLY, tmp_path, 60)
         assert process.stdout.readline() == "started\n"
-        time.sleep(1.0)  # by now a batch is on the device, for a minute
+        assert process.stdout.readline() == "encoding\n"  # for a minute
+        time.sleep(0.5)  # the next batch waits
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=50)

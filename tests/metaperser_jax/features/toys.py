@@ -49,11 +49,12 @@ def touchy_encoder():
     return encoder_of(apply_fn, {"scale": np.float32(0)})
 
 
-def slow_encoder(seconds):
-    """The toy encoder, waiting on the device for each batch."""
+def slow_encoder(seconds, tell=lambda: None):
+    """The toy encoder, waiting on the device for each batch after telling of it."""
     encoder, params = toy_encoder()
 
     def wait(pooled):
+        tell()
         time.sleep(seconds)
         return pooled
 
