@@ -16,6 +16,7 @@ from metaperser_jax.training.writers import read_curves
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 BOOTSTRAP_SEED = 301
+GRAVE = ("random_weights",)  # kinds of problems that the report tells in full
 PICTURED = ("no_adaptation", "fine_tune", "full")  # reliability
 TRAINED_CURVES = ("tune", "pretrain", "full", "minus_lslr", "maml", "fomaml")
 
@@ -132,10 +133,13 @@ def training_curves(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def notes(experiment: Experiment) -> list[str]:
-    """Returns what was skipped or doubtful, counted."""
-    return [
+    """Returns what was skipped or doubtful, counted; what undoes all else, in full."""
+    problems = experiment.problems
+    grave = [f"{p.where}: {p.message}" for p in problems.rows if p.kind in GRAVE]
+    return grave + [
         f"{count} x {kind}: see problems.jsonl"
-        for kind, count in experiment.problems.counts().items()
+        for kind, count in problems.counts().items()
+        if kind.split()[-1] not in GRAVE
     ]
 
 
@@ -152,15 +156,20 @@ def versions() -> dict[str, str]:
 
 
 def encoder_facts(experiment: Experiment) -> dict[str, str]:
-    """Returns the encoder and what of it was trained; nothing where it is frozen."""
+    """Returns the encoder and what of it was trained; nothing where there is none."""
     chosen = experiment.settings.encoder
-    if chosen.tuning == "frozen":
+    if experiment.settings.features.inputs != "audio":
         return {}
+    revision = f"revision {chosen.revision}" if chosen.revision else ""
+    dtype = chosen.dtype if chosen.dtype != "float32" else ""
+    name = ", ".join(filter(None, (chosen.name, revision, dtype)))
+    if chosen.tuning == "frozen":
+        return {"encoder": name}
     folder = stage_folder(experiment.workdir, experiment.folds[0].index, "tune")
     origin = load_origin(folder) or {}
     count, total = (origin[name] for name in ("num_trained", "num_parameters"))
     share = f"{count:,} of {total:,} parameters trained in each fold"
-    return {"encoder": f"{chosen.name}, {chosen.tuning}: {share}"}
+    return {"encoder": f"{name}, {chosen.tuning}: {share}"}
 
 
 def provenance(data: report.ReportData) -> dict[str, Any]:
