@@ -85,6 +85,9 @@ class Corpus(NamedTuple):
     features: np.ndarray | None  # [clips, layers, width] when precomputed
     ground_truth: np.ndarray | None  # [ratings, classes] P(label | clip, listener)
     summary: dict[str, Any]  # what the builder found, for the console and the report
+    groups: tuple[str, ...] = ()  # [annotators] kind of each listener, for example
+    #   'observer'; results are shown for each kind apart. () = all of one kind
+    seconds: np.ndarray | None = None  # [clips] durations where the builder knows them
 
 
 class Pool(NamedTuple):

@@ -75,6 +75,7 @@ def select_clips(corpus: Corpus, clips: Sequence[int] | np.ndarray) -> Corpus:
         return corpus  # features may be large: no copy without need
     corpus = select_ratings(corpus, np.isin(corpus.ratings.clip, keep))
     read, features = corpus.read_audio, corpus.features
+    seconds = corpus.seconds
     return corpus._replace(
         clips=tuple(corpus.clips[i] for i in keep),
         speakers=corpus.speakers[keep],
@@ -82,6 +83,7 @@ def select_clips(corpus: Corpus, clips: Sequence[int] | np.ndarray) -> Corpus:
         content_hashes=tuple(corpus.content_hashes[i] for i in keep),
         read_audio=None if read is None else functools.partial(_read_kept, read, keep),
         features=None if features is None else features[keep],
+        seconds=None if seconds is None else seconds[keep],
         ratings=corpus.ratings._replace(
             clip=_new_index(keep, len(corpus.clips))[corpus.ratings.clip]
         ),
@@ -94,6 +96,7 @@ def select_annotators(corpus: Corpus, annotators: Sequence[int] | np.ndarray) ->
     corpus = select_ratings(corpus, np.isin(corpus.ratings.annotator, keep))
     return corpus._replace(
         annotators=tuple(corpus.annotators[i] for i in keep),
+        groups=tuple(corpus.groups[i] for i in keep) if corpus.groups else (),
         ratings=corpus.ratings._replace(
             annotator=_new_index(keep, len(corpus.annotators))[corpus.ratings.annotator]
         ),
@@ -221,6 +224,10 @@ def _check_structure(corpus: Corpus) -> None:
             (num_ratings, len(corpus.dimensions)),
         ),
     }
+    if corpus.groups:
+        shapes["groups"] = ((len(corpus.groups),), (len(corpus.annotators),))
+    if corpus.seconds is not None:
+        shapes["seconds"] = (corpus.seconds.shape, (num_clips,))
     if corpus.features is not None:
         shapes["features"] = (corpus.features.shape[:1], (num_clips,))
     if corpus.ground_truth is not None:
