@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +24,7 @@ from metaperser_jax.data.episodes import (
 )
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators, protocol
+from metaperser_jax.evaluation.predictions import kept_predictions, save_predictions
 from metaperser_jax.evaluation.protocol import Predictions
 from metaperser_jax.experiment import (
     Experiment,
@@ -32,8 +32,10 @@ from metaperser_jax.experiment import (
     plan_dev,
     prepare_fold,
     selection_loss,
+    settings_hash,
     stage_folder,
 )
+from metaperser_jax.results import write_json
 from metaperser_jax.tune import each_fold
 from metaperser_jax.typing import MetaParams, Pool
 
@@ -56,8 +58,8 @@ class Start(NamedTuple):
 def evaluate(experiment: Experiment) -> dict[str, Predictions]:
     """Returns the predictions of every method, for each scenario, over all folds.
 
-    A fold's predictions are kept on disk until the results are written, so that a
-    killed evaluation goes on with the next fold.
+    What a method predicts in a fold is kept on disk until the results are written, so
+    that a killed evaluation goes on with the next method.
     """
     parts: dict[str, list[Predictions]] = {}
     for seen, fold in each_fold(experiment, training=False):
@@ -72,29 +74,61 @@ def evaluate(experiment: Experiment) -> dict[str, Predictions]:
 
 
 def evaluate_fold(experiment: Experiment, fold: Any) -> dict[str, Predictions]:
-    """Returns a fold's predictions, from disk if they are there."""
-    settings = experiment.settings
+    """Returns all methods' predictions in a fold."""
     data = prepare_fold(experiment, fold)
-    folder = experiment.workdir / f"fold_{fold.index:02d}"
-    cell = folder / f"predictions_{evaluation_hash(experiment)}.npz"
     plans = plan_scenarios(experiment, data)
-    kept = kept_predictions(cell, experiment.problems)
+    found = [
+        evaluate_method(experiment, data, plans, method)
+        for method in tested_methods(experiment)
+    ]
+    return {
+        scenario: protocol.join_methods([part[scenario] for part in found])
+        for scenario in plans
+    }
+
+
+def tested_methods(experiment: Experiment) -> list[str]:
+    """Returns the methods that the corpus allows to be evaluated."""
+    has_truth = experiment.corpus.ground_truth is not None
+    wanted = experiment.settings.evaluation.methods
+    return [m for m in wanted if has_truth or m != "ground_truth"]
+
+
+def evaluate_method(
+    experiment: Experiment,
+    data: FoldData,
+    plans: dict[str, EvaluationPlan],
+    method: str,
+) -> dict[str, Predictions]:
+    """Returns one method's predictions in a fold, from disk if they are there."""
+    path = predictions_path(experiment, data.fold.index, method)
+    kept = kept_predictions(path, experiment.problems)
     if kept is not None:
         return kept
-    starts = {
-        method: load_start(experiment, data, method)
-        for method in settings.evaluation.methods
-        if method != "ground_truth" or experiment.corpus.ground_truth is not None
-    }
-    tuned = tune_all(experiment, data, starts)
-    (folder / "tuned.json").write_text(json.dumps(describe_tuned(tuned), indent=1))
-    width = max((plan.query.shape[-1] for plan in plans.values()), default=0)
+    start = load_start(experiment, data, method)
+    tuned = tune_method(experiment, data, method, start)
+    note_tuned(path.parent / "tuned.json", tuned)
     found = {
-        name: predict_scenario(experiment, data, name, plan, width, starts, tuned)
-        for name, plan in plans.items()
+        name: predict_scenario(experiment, data, name, plans, method, start, tuned)
+        for name in plans
     }
-    save_predictions(cell, found)
+    save_predictions(path, found)
     return found
+
+
+def predictions_path(experiment: Experiment, fold: int, method: str) -> pathlib.Path:
+    """Returns where one method's predictions in one fold are kept."""
+    name = f"predictions_{method}_{evaluation_hash(experiment)}.npz"
+    return stage_folder(experiment.workdir, fold, name)
+
+
+def note_tuned(path: pathlib.Path, tuned: dict[tuple[str, int], MetaParams]) -> None:
+    """Adds what was chosen on development listeners to the fold's record."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    write_json(path, {**known, **describe_tuned(tuned)})
 
 
 def load_start(experiment: Experiment, data: FoldData, method: str) -> Start | None:
@@ -119,10 +153,12 @@ def load_start(experiment: Experiment, data: FoldData, method: str) -> Start | N
     return Start(learner, spec, learner.init(jax.tree.map(jnp.asarray, found.params)))
 
 
-def tune_all(
-    experiment: Experiment, data: FoldData, starts: dict[str, Start | None]
+def tune_method(
+    experiment: Experiment, data: FoldData, method: str, start: Start | None
 ) -> dict[tuple[str, int], MetaParams]:
-    """Chooses each method's rates for each K on development listeners, by NLL."""
+    """Chooses a method's rates for each K on development listeners, by NLL."""
+    if start is None:
+        return {}
     settings = experiment.settings
     sizes = settings.evaluation.num_support
     plan = plan_dev(
@@ -130,26 +166,17 @@ def tune_all(
     )
     pool = evaluators.to_device(data.dev)
     rows = rest_of(data.dev, plan)
-    tuned: dict[tuple[str, int], MetaParams] = {}
-    for method, start in starts.items():
-        if start is None or method == "wrong_listener":
-            continue
-        if method == "nearest_listener":
-            bank = build_bank(experiment, data, start, pool, rows, plan)
-            tuned |= {(method, k): bank for k in sizes}
-        elif method == ORACLE:
-            best = tune(method, start, pool, rows, plan.query)
-            tuned |= {(method, k): best for k in sizes}
-        else:
-            for k in sizes:
-                support = fit_width(plan.support[..., :k], max(sizes))
-                tuned[method, k] = tune(method, start, pool, support, plan.query)
-    if source := starts.get("wrong_listener"):
-        for k in sizes:
-            support = fit_width(plan.support[..., :k], max(sizes))
-            tuned["wrong_listener", k] = tuned.get(("full", k)) or tune(
-                "full", source, pool, support, plan.query
-            )
+    if method == "nearest_listener":
+        bank = build_bank(experiment, data, start, pool, rows, plan)
+        return {(method, k): bank for k in sizes}
+    if method == ORACLE:
+        best = tune(method, start, pool, rows, plan.query)
+        return {(method, k): best for k in sizes}
+    chosen_as = "full" if method == "wrong_listener" else method
+    tuned = {}
+    for k in sizes:
+        support = fit_width(plan.support[..., :k], max(sizes))
+        tuned[method, k] = tune(chosen_as, start, pool, support, plan.query)
     return tuned
 
 
@@ -248,19 +275,19 @@ def listener_rows(data: FoldData, most: int, seed: int) -> tuple[np.ndarray, int
 
 def plan_scenarios(experiment: Experiment, data: FoldData) -> dict[str, EvaluationPlan]:
     """Returns the draws of each scenario in which a listener has enough clips."""
-    chosen, pool = experiment.settings.evaluation, data.test
+    chosen = experiment.settings.evaluation
     plans = {}
     for scenario in chosen.scenarios:
+        adapted_on = support_scenario(scenario, chosen.unseen_support)
         plan = plan_evaluation(
-            pool._replace(
-                annotator=np.where(data.scenario[scenario], pool.annotator, -1)
-            ),
+            scenario_pool(data, scenario),
             data.fold.test_listeners,
             max(chosen.num_support),
             chosen.num_draws,
             chosen.min_query,
             experiment.settings.seed * 1000 + TEST_SEED,
             chosen.max_query or None,
+            None if adapted_on == scenario else scenario_pool(data, adapted_on),
         )
         note_plan(plan, scenario, data, chosen, experiment.problems)
         if len(plan.annotators):
@@ -268,35 +295,46 @@ def plan_scenarios(experiment: Experiment, data: FoldData) -> dict[str, Evaluati
     return plans
 
 
+def support_scenario(scenario: str, unseen_support: str) -> str:
+    """Returns which clips the support set of a scenario is drawn from."""
+    return unseen_support if scenario == "unseen" else scenario
+
+
+def scenario_pool(data: FoldData, scenario: str) -> Pool:
+    """Returns the ratings of a scenario alone."""
+    there = data.scenario[scenario]
+    return data.test._replace(annotator=np.where(there, data.test.annotator, -1))
+
+
 def predict_scenario(
     experiment: Experiment,
     data: FoldData,
     scenario: str,
-    plan: EvaluationPlan,
-    query_width: int,
-    starts: dict[str, Start | None],
+    plans: dict[str, EvaluationPlan],
+    method: str,
+    start: Start | None,
     tuned: dict[tuple[str, int], MetaParams],
 ) -> Predictions:
-    """Returns all methods' predictions on one scenario's query sets.
+    """Returns one method's predictions on one scenario's query sets.
 
-    Support sets are padded to the largest K and query sets to `query_width`, so that
-    each learner compiles once.
+    Support sets are padded to the largest K and query sets to the longest of all
+    scenarios, so that each learner compiles once.
     """
-    settings, pool = experiment.settings, data.test
+    settings, pool, plan = experiment.settings, data.test, plans[scenario]
     sizes = settings.evaluation.num_support
     device_pool = evaluators.to_device(pool)
     rows = rest_of(pool, plan)
+    adapted_on = support_scenario(scenario, settings.evaluation.unseen_support)
     wrong = wrong_support(
-        data, plan, data.scenario[scenario], settings.seed * 1000 + WRONG_SEED
+        data, plan, data.scenario[adapted_on], settings.seed * 1000 + WRONG_SEED
     )
-    query = fit_width(plan.query, query_width)
+    query = fit_width(plan.query, max(p.query.shape[-1] for p in plans.values()))
     probs: dict[tuple[str, int], np.ndarray] = {}
-    jobs = [(m, k) for m in starts for k in sizes]
-    for method, k in tqdm(jobs, desc=f"evaluate {scenario}", disable=None, leave=False):
-        start = starts[method]
+    bar = tqdm(sizes, desc=f"{method}, {scenario}", disable=None, leave=False)
+    for k in bar:
         if start is None:
             probs[method, k] = true_probabilities(experiment, data, plan)
-        elif (method, k) in tuned and k > min(sizes) and method in SAME_AT_ALL_SIZES:
+        elif k > min(sizes) and method in SAME_AT_ALL_SIZES:
             probs[method, k] = probs[method, min(sizes)]
         else:
             support = support_of(method, plan, rows, wrong, k)
@@ -413,51 +451,17 @@ def true_probabilities(
 
 
 def evaluation_hash(experiment: Experiment) -> str:
-    """Returns what the cached predictions depend on, as 12 hex digits."""
-    text = json.dumps([str(experiment.settings), experiment.hashes], sort_keys=True)
+    """Returns what one method's predictions depend on, as 12 hex digits.
+
+    Which other methods run beside it does not count, nor what is made of them later.
+    """
+    settings = experiment.settings
+    alone = settings.evaluation._replace(
+        methods=(), headline_metrics=(), num_resamples=0
+    )
+    parts = [settings_hash(settings), str(alone), experiment.hashes]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def save_predictions(path: pathlib.Path, found: dict[str, Predictions]) -> None:
-    """Writes a fold's predictions, complete or not at all."""
-    arrays: dict[str, np.ndarray] = {}
-    for scenario, part in found.items():
-        for name in ("annotators", "clip", "targets", "mask"):
-            arrays[f"{scenario}|{name}"] = getattr(part, name)
-        for (method, k), probs in part.probs.items():
-            arrays[f"{scenario}|probs|{method}|{k}"] = probs
-    scratch = path.with_name(f".{path.name}")
-    with scratch.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    scratch.replace(path)
-
-
-def kept_predictions(
-    path: pathlib.Path, problems: Problems
-) -> dict[str, Predictions] | None:
-    """Returns a fold's predictions, None if there are none or they are damaged."""
-    if not path.exists():
-        return None
-    try:
-        return load_predictions(path)
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        message = f"cannot be read ({type(error).__name__}): made anew"
-        problems.warning("damaged_predictions", str(path), message)
-        return None
-
-
-def load_predictions(path: pathlib.Path) -> dict[str, Predictions]:
-    """Reads what `save_predictions` wrote."""
-    parts: dict[str, dict[str, Any]] = {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            scenario, kind, *key = name.split("|")
-            part = parts.setdefault(scenario, {"probs": {}})
-            if kind == "probs":
-                part["probs"][key[0], int(key[1])] = arrays[name]
-            else:
-                part[kind] = arrays[name]
-    return {scenario: Predictions(**part) for scenario, part in parts.items()}
 
 
 def describe_tuned(tuned: dict[tuple[str, int], MetaParams]) -> dict[str, Any]:

@@ -138,6 +138,7 @@ class EvaluationSettings(NamedTuple):
     min_query: int = 8
     max_query: int = 0  # 0 = all
     scenarios: tuple[str, ...] = ("seen", "unseen")
+    unseen_support: Literal["unseen", "seen"] = "unseen"  # where support is drawn from
     methods: tuple[str, ...] = METHODS
     headline_metrics: tuple[str, ...] = (
         "macro_f1",

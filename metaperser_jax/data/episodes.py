@@ -211,6 +211,7 @@ def plan_evaluation(
     min_query: int,
     seed: int,
     max_query: int | None = None,
+    support_pool: Pool | None = None,
 ) -> EvaluationPlan:
     """Draws nested support sets and their query sets.
 
@@ -227,36 +228,37 @@ def plan_evaluation(
       min_query: fewest query clips.
       seed: of the draws; the same for every method.
       max_query: most query clips, None for all.
+      support_pool: what support sets are drawn from instead of `pool`, with clips of
+        its own; then all of `pool` is the query set.
     """
     rows = [rows_of(pool, a) for a in annotators]
-    enough = [len(r) > min_query for r in rows]
-    used = [(a, r) for a, r, e in zip(annotators, rows, enough, strict=True) if e]
-    width = max((len(r) for _, r in used), default=1)
-    draws = [
-        [
-            _draw(
-                np.random.default_rng((seed, int(a), d)), r, most_support, min_query,
-                width, max_query,
-            )
-            for d in range(num_draws)
-        ]
-        for a, r in used
+    others = rows if support_pool is None else [
+        rows_of(support_pool, a) for a in annotators
     ]  # fmt: skip
+    kept = min_query if support_pool is None else 0
+    used = [
+        (a, r, o)
+        for a, r, o in zip(annotators, rows, others, strict=True)
+        if len(r) >= min_query and len(o) > kept
+    ]
+    width = max((len(r) for _, r, _ in used), default=1)
+
+    def draw(annotator: int, number: int, rows: np.ndarray, others: np.ndarray):
+        rng = np.random.default_rng((seed, annotator, number))
+        order = rng.permutation(others)
+        split = min(most_support, len(others) - kept)
+        query = order[split:] if support_pool is None else rng.permutation(rows)
+        return pad_rows(order[:split], most_support), pad_rows(query[:max_query], width)
+
+    draws = [[draw(int(a), d, r, o) for d in range(num_draws)] for a, r, o in used]
     if not draws:
         support, query = (np.zeros((0, num_draws, n), int) for n in (most_support, 1))
         return EvaluationPlan(np.zeros(0, int), support, query, len(rows), 0)
     support = np.array([[s for s, _ in per] for per in draws])
     query = np.array([[q for _, q in per] for per in draws])
     longest = int((query != PADDING).sum(-1).max())
-    short = sum(len(r) < most_support + min_query for _, r in used)
+    short = sum(len(o) < most_support + kept for _, _, o in used)
     return EvaluationPlan(
-        np.array([a for a, _ in used]), support, fit_width(query, round_up(longest)),
+        np.array([a for a, _, _ in used]), support, fit_width(query, round_up(longest)),
         len(rows) - len(used), short,
     )  # fmt: skip
-
-
-def _draw(rng, rows, most_support, min_query, width, max_query):
-    order = rng.permutation(rows)
-    split = min(most_support, len(rows) - min_query)
-    query = order[split:][:max_query]
-    return pad_rows(order[:split], most_support), pad_rows(query, width)

@@ -31,29 +31,52 @@ class Scores(NamedTuple):
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:
-    """Joins the folds along the listeners; query sets are padded to the longest."""
+    """Joins folds (or seeds): a listener met several times gets all its draws.
+
+    Listeners come in the order of their first part. Query sets are padded to the
+    longest, listeners with fewer draws with empty ones, which no metric counts.
+    """
     longest = max(part.clip.shape[2] for part in parts)
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, part in enumerate(parts):
+        for row, annotator in enumerate(part.annotators.tolist()):
+            places.setdefault(annotator, []).append((number, row))
+    most = max(
+        sum(parts[number].clip.shape[1] for number, _ in found)
+        for found in places.values()
+    )
 
     def join(arrays: list[np.ndarray], fill: Any) -> np.ndarray:
-        return np.concatenate(
-            [
-                np.pad(
-                    a,
-                    [(0, 0), (0, 0), (0, longest - a.shape[2])]
-                    + [(0, 0)] * (a.ndim - 3),
-                    constant_values=fill,
-                )
-                for a in arrays
-            ]
-        )
+        shape = (len(places), most, longest, *arrays[0].shape[3:])
+        joined = np.full(shape, fill, arrays[0].dtype)
+        for listener, found in enumerate(places.values()):
+            draw = 0
+            for number, row in found:
+                piece = arrays[number][row]
+                joined[listener, draw : draw + len(piece), : piece.shape[1]] = piece
+                draw += len(piece)
+        return joined
 
     return Predictions(
-        np.concatenate([part.annotators for part in parts]),
+        np.array(list(places), parts[0].annotators.dtype),
         join([part.clip for part in parts], -1),
         join([part.targets for part in parts], 0),
         join([part.mask for part in parts], False),
         {key: join([part.probs[key] for part in parts], 0.5) for key in parts[0].probs},
     )
+
+
+def join_methods(parts: list[Predictions]) -> Predictions:
+    """Joins the methods of one fold and scenario, which share their query sets."""
+    probs = {key: value for part in parts for key, value in part.probs.items()}
+    return parts[0]._replace(probs=probs)
+
+
+def select_listeners(predictions: Predictions, keep: np.ndarray) -> Predictions:
+    """Keeps the listeners of a mask or of indices."""
+    fields = (field[keep] for field in predictions[:-1])
+    probs = {key: value[keep] for key, value in predictions.probs.items()}
+    return Predictions(*fields, probs)
 
 
 def score_all(
@@ -95,11 +118,18 @@ def records(
                 "method": method,
                 "metric": metric,
                 "mean": _number(mean),
+                "sd": deviation(score.values[metric]),
                 "low": _number(low),
                 "high": _number(high),
                 "num_listeners": int(np.isfinite(score.values[metric]).sum()),
                 "num_draws": num_draws,
             }
+
+
+def deviation(values: np.ndarray) -> float | None:
+    """Returns the standard deviation over listeners, None where there is one alone."""
+    heard = values[np.isfinite(values)]
+    return _number(heard.std(ddof=1)) if heard.size > 1 else None
 
 
 def comparisons(

@@ -10,7 +10,6 @@ from metaperser_jax.data.episodes import plan_evaluation, rows_of
 from metaperser_jax.data.splits import Fold
 from metaperser_jax.errors import Problems
 from metaperser_jax.evaluation import evaluators
-from metaperser_jax.evaluation.protocol import Predictions
 from metaperser_jax.experiment import Experiment, FoldData
 from metaperser_jax.settings import EvaluationSettings, MetaSettings, from_config
 from metaperser_jax.typing import MetaParams, Pool
@@ -208,41 +207,7 @@ class TestTuning:
         np.testing.assert_allclose(scale, max(methods.RATE_SCALES), rtol=1e-5)
 
 
-class TestKeptPredictions:
-    def test_what_is_saved_is_read(self, rng, tmp_path):
-        shape = (2, 3, 4)
-        part = Predictions(
-            np.array([5, 7]),
-            rng.integers(-1, 9, shape).astype(np.int32),
-            rng.random((*shape, 2)).astype(np.float32),
-            rng.random((*shape, 2)) < 0.5,
-            {
-                ("full", 4): rng.random((*shape, 2)),
-                ("maml", 16): rng.random((*shape, 2)),
-            },
-        )
-        path = tmp_path / "predictions.npz"
-        evaluate.save_predictions(
-            path, {"seen": part, "unseen": part._replace(probs={})}
-        )
-        found = evaluate.load_predictions(path)
-        assert list(found) == ["seen", "unseen"]
-        jax.tree.map(np.testing.assert_array_equal, found["seen"], part)
-        assert found["unseen"].probs == {}
-        assert [p.name for p in tmp_path.iterdir()] == ["predictions.npz"]
-
-    @pytest.mark.parametrize("length", [0, 10, 500, -1])
-    def test_what_is_damaged_is_reported_and_made_anew(self, tmp_path, length):
-        path, problems = tmp_path / "predictions.npz", Problems()
-        assert evaluate.kept_predictions(path, problems) is None
-        assert problems.rows == []
-        row = np.zeros((1, 1, 1))
-        evaluate.save_predictions(path, {"seen": Predictions(row, row, row, row, {})})
-        assert list(evaluate.kept_predictions(path, problems)) == ["seen"]
-        path.write_bytes(path.read_bytes()[:length])
-        assert evaluate.kept_predictions(path, problems) is None
-        assert problems.counts() == {"warning damaged_predictions": 1}
-
+class TestWhatIsKept:
     def test_they_depend_on_all_settings_and_hashes(self, tmp_path):
         settings = from_config({"corpus": "synthetic"})
         more = settings._replace(evaluation=EvaluationSettings(num_draws=3))

@@ -298,6 +298,39 @@ class TestPlan:
                 assert len(set(query)) == len(query)
                 assert len(query) == min(most_query, max_query or most_query)
 
+    @given(
+        st.lists(st.integers(0, 25), min_size=1, max_size=5), st.integers(1, 12),
+        st.integers(1, 8), st.sampled_from([None, 3, 50]), st.integers(1, 4),
+    )  # fmt: skip
+    @settings(max_examples=100, deadline=None)
+    def test_support_from_other_clips_leaves_the_whole_query_set(
+        self, counts, most, min_query, max_query, every
+    ):
+        pool = make_pool(counts)
+        judged = np.arange(len(pool.row)) % (every + 1) == 0
+        asked = pool._replace(annotator=np.where(judged, pool.annotator, -1))
+        other = pool._replace(annotator=np.where(judged, -1, pool.annotator))
+        found = episodes.plan_evaluation(
+            asked, np.arange(len(counts)), most, 2, min_query, 0, max_query, other
+        )
+        sizes = {
+            a: (len(episodes.rows_of(asked, a)), len(episodes.rows_of(other, a)))
+            for a in range(len(counts))
+        }
+        enough = [a for a, (q, s) in sizes.items() if q >= min_query and s > 0]
+        assert list(found.annotators) == enough
+        assert found.num_left_out == len(counts) - len(enough)
+        assert found.num_short == sum(sizes[a][1] < most for a in enough)
+        for place, listener in enumerate(enough):
+            for support, query in zip(
+                found.support[place], found.query[place], strict=True
+            ):
+                given, wanted = kept(support), kept(query)
+                assert set(given) <= set(episodes.rows_of(other, listener))
+                assert set(wanted) <= set(episodes.rows_of(asked, listener))
+                assert len(given) == min(most, sizes[listener][1])
+                assert len(wanted) == min(sizes[listener][0], max_query or 99)
+
     def test_left_out_and_short_listeners_are_counted(self):
         _, found = plan([3, 4, 5, 11, 12, 30], most=8, min_query=4)
         assert list(found.annotators) == [2, 3, 4, 5]

@@ -169,6 +169,109 @@ class TestFolds:
         assert [len(fold.test_listeners) for fold in folds] == [500] * 4 + [443]
 
 
+SESSIONS = names("s", np.arange(20) // 4)  # s0 to s4, four clips each
+SPEAKERS = names("v", np.arange(20) // 2)
+ROTATION = (
+    (("s0", "s1", "s2"), ("s4",), ("s3",)),
+    (("s0", "s1", "s3"), ("s4",), ("s2",)),
+    (("s2", "s3", "s4"), ("s1",), ("s0",)),
+)
+
+
+class TestPartitions:
+    """The published folds of a corpus, crossed with the listeners."""
+
+    CORPUS = make_corpus(20, 6, SPEAKERS, SESSIONS)
+
+    def folds(self, corpus=CORPUS, **changes):
+        spec = SplitSpec(group_by="session", partitions=ROTATION)._replace(**changes)
+        return splits.make_folds(corpus, spec)
+
+    def test_every_listener_is_tested_once_in_each(self):
+        folds = self.folds()
+        found = [(fold.partition, int(fold.test_listeners[0])) for fold in folds]
+        assert sorted(found) == [(p, a) for p in range(3) for a in range(6)]
+        assert [fold.index for fold in folds] == list(range(18))
+
+    def test_clips_are_those_of_the_named_sessions(self):
+        sessions = self.CORPUS.sessions
+        for fold in self.folds():
+            train, dev, test = ROTATION[fold.partition]
+            assert set(sessions[fold.train_clips]) == set(train)
+            assert set(sessions[fold.unseen_clips]) == set(test)
+            assert set(sessions[fold.dev_clips]) == {*train, *dev}
+            assert fold.train_clips.sum() == 4 * len(train)
+
+    def test_without_development_listeners_the_development_sessions_choose(self):
+        for fold in self.folds(num_dev_listeners=0):
+            dev = set(self.CORPUS.sessions[fold.dev_clips])
+            assert dev == set(ROTATION[fold.partition][1])
+            np.testing.assert_array_equal(fold.dev_listeners, fold.train_listeners)
+
+    def test_listeners_of_a_kind_are_tested_and_chosen_on_together(self):
+        corpus = self.CORPUS._replace(groups=("self", "observer") * 3)
+        for fold in self.folds(corpus, num_test_listeners=2):
+            kinds = {corpus.groups[a] for a in fold.test_listeners}
+            assert len(kinds) == 1
+            assert {corpus.groups[a] for a in fold.dev_listeners} == kinds
+        observers = self.folds(corpus, test_kinds=("observer",))
+        assert {int(f.test_listeners[0]) for f in observers} == {1, 3, 5}
+        assert all(len(f.train_listeners) == 4 for f in observers)  # of both kinds
+
+    def test_a_development_listener_has_clips_to_be_asked_on(self):
+        """Listener 1 rated session s3 alone: of no use where s3 is held out."""
+        ratings = self.CORPUS.ratings
+        there = (ratings.annotator != 1) | (self.CORPUS.sessions[ratings.clip] == "s3")
+        corpus = self.CORPUS._replace(ratings=Ratings(*(f[there] for f in ratings)))
+        chosen = {
+            partition: {
+                int(f.dev_listeners[0])
+                for f in self.folds(corpus)
+                if f.partition == partition
+            }
+            for partition in range(3)
+        }
+        assert 1 not in chosen[0]
+        assert 1 in chosen[1] | chosen[2]
+
+    def test_listeners_with_few_ratings_train_and_are_never_tested(self):
+        ratings = self.CORPUS.ratings
+        there = (ratings.annotator != 2) | (ratings.clip < 5)
+        corpus = self.CORPUS._replace(ratings=Ratings(*(f[there] for f in ratings)))
+        folds = self.folds(corpus, min_test_ratings=6)
+        assert 2 not in {int(f.test_listeners[0]) for f in folds}
+        assert any(2 in f.train_listeners for f in folds)
+        assert splits.untested(corpus, SplitSpec(min_test_ratings=6)) == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"partitions": ((("s0", "s1"), ("s2",), ("s1",)),)},
+                "session s1 stands on",
+            ),
+            ({"partitions": ((("s0",), ("s2",), ("S1",)),)}, "S1 .test.; there are s0"),
+            ({"partitions": ((("s0",), ("sx",), ("s1",)),)}, r"sx \(dev\)"),
+            ({"group_by": "clip"}, "set group_by"),
+            ({"test_kinds": ("expert",)}, "test_kinds names 'expert'"),
+            ({"min_test_ratings": 99}, "no listener has 99 ratings"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, changes, message):
+        with pytest.raises(InputError, match=message):
+            self.folds(**changes)
+
+    @pytest.mark.parametrize("plant", ["content", "speaker"])
+    def test_what_is_planted_on_both_sides_is_refused(self, plant):
+        planted = {
+            "content": {"content_hashes": ("same",) * 20},
+            "speaker": {"speakers": np.array(["same"] * 20)},
+        }
+        corpus = self.CORPUS._replace(**planted[plant])
+        with pytest.raises(InputError, match=f"leakage: 1 {plant}"):
+            self.folds(corpus)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("num_listeners", "num_test", "num_dev"), [(1, 1, 0), (2, 1, 1), (6, 5, 1)]

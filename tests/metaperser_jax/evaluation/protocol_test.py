@@ -12,7 +12,7 @@ from metaperser_jax.evaluation.protocol import Predictions, Scores
 
 KEYS = {
     "corpus", "scenario", "num_support", "method", "metric",
-    "mean", "low", "high", "num_listeners", "num_draws",
+    "mean", "sd", "low", "high", "num_listeners", "num_draws",
 }  # fmt: skip
 METHODS = ("full", "no_adaptation", "fine_tune")
 
@@ -67,9 +67,10 @@ def make_scores(values, noise=(0.0, 0.0)):
 class TestConcatenate:
     def test_folds_follow_one_another_and_are_padded_to_the_longest(self, rng):
         short, long = make_predictions(rng, 2, 2, 3), make_predictions(rng, 4, 2, 6)
+        long = long._replace(annotators=np.arange(4) + 22)
         joined = protocol.concatenate([short, long])
         assert joined.clip.shape == (6, 2, 6)
-        np.testing.assert_array_equal(joined.annotators, [20, 21, 20, 21, 22, 23])
+        np.testing.assert_array_equal(joined.annotators, [20, 21, 22, 23, 24, 25])
         np.testing.assert_array_equal(joined.clip[:2, :, :3], short.clip)
         np.testing.assert_array_equal(joined.clip[:2, :, 3:], -1)
         np.testing.assert_array_equal(joined.clip[2:], long.clip)
@@ -96,6 +97,37 @@ class TestConcatenate:
                 np.testing.assert_allclose(
                     whole[key].values[metric], values, rtol=1e-5, err_msg=metric
                 )
+
+    def test_a_listener_met_in_several_folds_counts_once_with_all_its_draws(self, rng):
+        first, second = make_predictions(rng, 2, 2, 4), make_predictions(rng, 3, 3, 5)
+        joined = protocol.concatenate([first, second])
+        np.testing.assert_array_equal(joined.annotators, [20, 21, 22])
+        assert joined.clip.shape == (3, 5, 5)
+        np.testing.assert_array_equal(joined.clip[1, :2, :4], first.clip[1])
+        np.testing.assert_array_equal(joined.clip[1, 2:], second.clip[1])
+        np.testing.assert_array_equal(joined.clip[2, :3], second.clip[2])
+        assert (joined.clip[2, 3:] == -1).all()  # no third fold: empty draws
+        assert not joined.mask[2, 3:].any()
+        alone = [score(part)["full", 4].values["nll"] for part in (first, second)]
+        expected = [
+            (2 * a + 3 * b) / 5 for a, b in zip(alone[0], alone[1], strict=False)
+        ]
+        found = score(joined)["full", 4].values["nll"]
+        np.testing.assert_allclose(found, [*expected, alone[1][2]], rtol=1e-5)
+
+    def test_methods_are_joined_and_listeners_chosen(self, rng):
+        whole = make_predictions(rng)
+        parts = [
+            whole._replace(probs={k: v for k, v in whole.probs.items() if k[0] == m})
+            for m in METHODS
+        ]
+        joined = protocol.join_methods(parts)
+        jax.tree.map(np.testing.assert_array_equal, joined, whole)
+        chosen = protocol.select_listeners(whole, np.array([True, False, True]))
+        np.testing.assert_array_equal(chosen.annotators, [20, 22])
+        np.testing.assert_array_equal(
+            chosen.probs["full", 4], whole.probs["full", 4][::2]
+        )
 
     def test_one_part_is_itself(self, rng):
         part = make_predictions(rng)
@@ -180,6 +212,7 @@ class TestRecords:
         assert (first["method"], first["num_support"]) == ("full", 4)
         assert first["num_listeners"] == 2  # the metric is not defined for the other
         assert first["num_draws"] == 20
+        np.testing.assert_allclose(first["sd"], np.std([0.2, 0.4], ddof=1), rtol=1e-5)
         np.testing.assert_allclose(
             [first["mean"], first["low"], first["high"]], [0.3, -0.65, 1.25], atol=1e-5
         )
