@@ -18,7 +18,7 @@ os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from ml_collections import config_flags
 
-MODES = ("all", "train", "evaluate", "features", "check")
+MODES = ("all", "train", "evaluate", "features", "sweep", "tables", "check")
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 DEFAULT_CONFIG = os.path.join(CONFIGS, "synthetic.py")
 
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
         force=values.force,
         require_accelerator=values.require_accelerator,
         shard=values.shard,
+        dry_run=values.dry_run,
         unknown=argv[1:],
         command=" ".join(["python", *sys.argv]),
     )
@@ -58,8 +59,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("force", False, "Go on in a workdir that holds another config.")
     flags.DEFINE_string(
-        "shard", "", "i/n: with --mode=features, only the i-th of n parts of the clips."
+        "shard",
+        "",
+        "i/n: this process does the i-th of n parts: of the clips with "
+        "--mode=features, of the folds with --mode=sweep.",
     )
+    flags.DEFINE_bool("dry_run", False, "Say what it would take, and do nothing.")
     flags.DEFINE_bool("require_accelerator", False, "Fail when there is no GPU or TPU.")
 
 

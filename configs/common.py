@@ -66,6 +66,10 @@ def base_config() -> ml_collections.ConfigDict:
     config.split.unseen_fraction = 0.25
     config.split.dev_fraction = 0.15
     config.split.seed = 0
+    config.split.partitions = ()  # of (train, dev, test) names of sessions or speakers
+    config.split.crossed = True  # each listener in every partition, or in one in turn
+    config.split.min_test_ratings = 0  # listeners with fewer are never tested
+    config.split.test_kinds = ()  # kinds of listeners that are tested; () = all
 
     config.head = ml_collections.ConfigDict()
     config.head.hidden = 256
@@ -113,6 +117,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.min_query = 8
     config.evaluation.max_query = 0  # 0: all
     config.evaluation.scenarios = ("seen", "unseen")
+    config.evaluation.unseen_support = "unseen"  # or seen: clips of the training pool
     config.evaluation.methods = METHODS
     config.evaluation.headline_metrics = (
         "macro_f1",
@@ -125,4 +130,8 @@ def base_config() -> ml_collections.ConfigDict:
     )
     config.evaluation.num_resamples = 1000
     config.evaluation.max_bank = 256
+
+    config.sweep = ml_collections.ConfigDict()
+    config.sweep.encoders = ()  # () = encoder.name alone
+    config.sweep.seeds = ()  # () = the seed alone
     return config

@@ -14,14 +14,15 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
 
-from metaperser_jax import check, settings
+from metaperser_jax import check, forecast, settings, sweep
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.evaluate import evaluate
-from metaperser_jax.evaluation import report, tables
+from metaperser_jax.evaluation import protocol, report, tables
 from metaperser_jax.experiment import (
     Experiment,
     Shard,
@@ -38,6 +39,8 @@ log = logging.getLogger("metaperser_jax")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 REPEAT_SECONDS = 1.0
+SWEEPING = ("sweep", "tables")
+SHARDED = ("features", "sweep")
 HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
 HEADLINE_REFERENCES = (
     "no_adaptation",
@@ -49,6 +52,24 @@ HEADLINE_REFERENCES = (
 )
 
 
+class Job(NamedTuple):
+    """What one process was asked to do."""
+
+    settings: Settings
+    config: Any  # the ConfigDict the settings come from
+    mode: str
+    folder: pathlib.Path
+    command: str
+    shard: Shard | None
+    dry_run: bool
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The config as {'meta.num_steps': 5, ...}."""
+        config = self.config
+        return flatten(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
 def run(
     config: Any,
     *,
@@ -57,6 +78,7 @@ def run(
     force: bool = False,
     require_accelerator: bool = False,
     shard: str = "",
+    dry_run: bool = False,
     unknown: list[str] | None = None,
     command: str = "",
 ) -> int:
@@ -64,11 +86,13 @@ def run(
 
     Args:
       config: a ConfigDict.
-      mode: 'all', 'train', 'evaluate', 'features' or 'check'.
+      mode: 'all', 'train', 'evaluate', 'features', 'sweep', 'tables' or 'check'.
       workdir: where results go; a run that was stopped resumes there.
       force: go on although the workdir was begun with another config.
       require_accelerator: fail where there is no GPU or TPU.
-      shard: 'i/n': compute the features of the i-th of n parts of the clips only.
+      shard: 'i/n': with mode 'features' the i-th of n parts of the clips, with mode
+        'sweep' every n-th fold from the i-th.
+      dry_run: say what a run or a sweep would take, and do nothing.
       unknown: arguments that are no flags.
       command: what was typed, for the record.
 
@@ -84,13 +108,14 @@ def run(
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
         part = parse_shard(shard, mode)
         chosen = settings.from_config(config)
-        if part:  # each part has a workdir of its own, the cache in common
+        if mode in SWEEPING:  # its variants have workdirs of their own
+            chosen = with_cache_dir(chosen, folder)
+        elif part:  # each part has a workdir of its own, the cache in common
             chosen = with_cache_dir(chosen, folder)
             folder = folder / "shard_{}_of_{}".format(*part)
-        with _stoppable(stops), _working_in(folder):
-            return _dispatch(
-                chosen, config, mode, folder, force, require_accelerator, command, part
-            )
+        with _stoppable(stops), _working_in(folder, part if mode == "sweep" else None):
+            job = Job(chosen, config, mode, folder, command, part, dry_run)
+            return _dispatch(job, force, require_accelerator)
     except (Exception, KeyboardInterrupt) as error:
         if stops or isinstance(error, KeyboardInterrupt):
             # a library may have made another error of the interrupt
@@ -143,54 +168,58 @@ def _log_plainly() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _dispatch(
-    chosen: Settings,
-    config: Any,
-    mode: str,
-    folder: pathlib.Path,
-    force: bool,
-    require_accelerator: bool,
-    command: str,
-    part: Shard | None,
-) -> int:
+def _dispatch(job: Job, force: bool, require_accelerator: bool) -> int:
+    chosen, folder = job.settings, job.folder
     log.info(_device_line(require_accelerator))
     _keep_compilations(chosen, folder)
-    plain = flatten(config.to_dict() if hasattr(config, "to_dict") else config)
     problems = Problems(strict=chosen.strict)
-    if mode == "check":
+    if job.mode == "check":
         page = check.page(chosen, folder, problems)
         print(page.text)
         return page.exit_code
-    refuse_other_config(chosen, plain, folder, force)
+    if job.dry_run:
+        print(forecast.describe(forecast.forecast(chosen, folder, job.mode, problems)))
+        return 0
+    refuse_other_config(chosen, job.plain, folder, force)
     begun = time.monotonic()
     try:
-        if part:
-            extract_shard(chosen, folder, problems, part)
-        else:
-            _run_experiment(chosen, plain, mode, folder, command, problems)
+        _work(job, problems)
     finally:
-        problems.write(folder / "problems.jsonl")
+        part = "" if job.shard is None else "_{}_of_{}".format(*job.shard)
+        report_path = folder / f"problems{part if job.mode == 'sweep' else ''}.jsonl"
+        problems.write(report_path)
         if problems.rows:
-            log.info("skipped or doubtful (%s):", folder / "problems.jsonl")
+            log.info("skipped or doubtful (%s):", report_path)
             log.info(problems.summary())
     log.info("done in %.0f s", time.monotonic() - begun)
     return 0
 
 
-def _run_experiment(
-    chosen: Settings,
-    plain: dict[str, Any],
-    mode: str,
-    folder: pathlib.Path,
-    command: str,
-    problems: Problems,
-) -> None:
-    experiment = open_experiment(chosen, folder, problems)
+def _work(job: Job, problems: Problems) -> None:
+    if job.mode == "sweep":
+        count = sweep.run_sweep(job.settings, job.folder, problems, job.shard)
+        log.info("%d cells computed; --mode=tables makes the tables", count)
+    elif job.mode == "tables":
+        from metaperser_jax import tabulate
+
+        made = tabulate.tabulate(
+            job.settings, job.folder, problems, job.plain, job.command
+        )
+        print(made.text)
+        print("\ntables: " + ", ".join(str(path) for path in made.paths))
+    elif job.shard:
+        extract_shard(job.settings, job.folder, problems, job.shard)
+    else:
+        _run_experiment(job, problems)
+
+
+def _run_experiment(job: Job, problems: Problems) -> None:
+    experiment = open_experiment(job.settings, job.folder, problems)
     _say_corpus(experiment)
-    if mode in ("all", "train"):
+    if job.mode in ("all", "train"):
         train(experiment)
-    if mode in ("all", "evaluate"):
-        _evaluate_and_report(experiment, plain, command)
+    if job.mode in ("all", "evaluate"):
+        _evaluate_and_report(experiment, job.plain, job.command)
 
 
 def parse_shard(text: str, mode: str) -> Shard | None:
@@ -208,8 +237,8 @@ def parse_shard(text: str, mode: str) -> Shard | None:
             f"--shard={text}: expected i/n with 1 <= i <= n, for example --shard=1/4 "
             "for the first of four processes."
         )
-    if mode != "features":
-        raise InputError(f"--shard={text}: only with --mode=features.")
+    if mode not in SHARDED:
+        raise InputError(f"--shard={text}: only with --mode={' or '.join(SHARDED)}.")
     return number, count
 
 
@@ -234,9 +263,39 @@ def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
 def _evaluate_and_report(
     experiment: Experiment, config: dict[str, Any], command: str
 ) -> None:
-    chosen = experiment.settings.evaluation
+    """Evaluates and reports; listeners of several kinds apart, each in a folder."""
     predictions = evaluate(experiment)
-    data = write_results(experiment, predictions, config, command)
+    groups = experiment.corpus.groups
+    kinds = sorted(
+        {groups[a] for p in predictions.values() for a in p.annotators if groups}
+    )
+    for kind in kinds if len(kinds) > 1 else [""]:
+        folder = experiment.workdir / kind
+        folder.mkdir(exist_ok=True)
+        chosen = predictions
+        if kind:
+            print(f"listeners of kind {kind}\n")
+            chosen = {
+                scenario: protocol.select_listeners(
+                    found, np.array([groups[a] == kind for a in found.annotators])
+                )
+                for scenario, found in predictions.items()
+                if any(groups[a] == kind for a in found.annotators)
+            }
+        _report(experiment, chosen, config, command, folder)
+    for scratch in experiment.workdir.glob("fold_*/predictions_*.npz"):
+        scratch.unlink()
+
+
+def _report(
+    experiment: Experiment,
+    predictions: dict[str, protocol.Predictions],
+    config: dict[str, Any],
+    command: str,
+    folder: pathlib.Path,
+) -> None:
+    chosen = experiment.settings.evaluation
+    data = write_results(experiment, predictions, config, command, folder)
     for scenario in predictions:
         print(
             tables.console_table(
@@ -257,10 +316,8 @@ def _evaluate_and_report(
             )
         )
         print()
-    path = report.write_report(data, experiment.workdir / "report")
-    for scratch in experiment.workdir.glob("fold_*/predictions_*.npz"):
-        scratch.unlink()
-    print(f"\nreport: {path}\nresults: {experiment.workdir / 'results.json'}")
+    path = report.write_report(data, folder / "report")
+    print(f"\nreport: {path}\nresults: {folder / 'results.json'}")
 
 
 def headline_comparisons(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -360,29 +417,42 @@ def _changes(old: dict[str, Any], new: dict[str, Any], most: int = 10) -> list[s
 
 
 @contextlib.contextmanager
-def _working_in(folder: pathlib.Path) -> Iterator[None]:
+def _working_in(folder: pathlib.Path, shared: Any = None) -> Iterator[None]:
     """Makes the workdir and locks it.
+
+    Args:
+      folder: the workdir.
+      shared: None, or the shard (i, n) that works there beside the others: two
+        processes with the same one still exclude each other.
 
     Raises:
       MachineError: it cannot be made, or another process works there.
     """
+    names = [".lock"] if not shared else [".lock", ".lock_{}_of_{}".format(*shared)]
+    kinds = [fcntl.LOCK_SH if shared else fcntl.LOCK_EX, fcntl.LOCK_EX]
+    with contextlib.ExitStack() as stack:
+        for name, kind in zip(names, kinds, strict=False):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((folder / name).open("a+"))
+            except OSError as error:
+                raise MachineError(f"{folder}: cannot work there ({error}).") from error
+            _lock(file, folder, kind)
+        yield
+
+
+def _lock(file: Any, folder: pathlib.Path, kind: int) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
-        raise MachineError(f"{folder}: cannot work there ({error}).") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MachineError(
-                f"{folder}: another process works there (process {_owner(file)} holds "
-                f"{file.name}): wait for it, stop it, or choose another --workdir."
-            ) from error
+        raise MachineError(
+            f"{folder}: another process works there (process {_owner(file)} holds "
+            f"{file.name}): wait for it, stop it, or choose another --workdir."
+        ) from error
+    if kind == fcntl.LOCK_EX:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
 
 
 def _owner(file: Any) -> str:

@@ -70,6 +70,9 @@ def open_experiment(
     corpus = load_corpus(settings, cache, problems)
     corpus = corpora.validate_corpus(corpus, problems)
     folds = splits.make_folds(corpus, settings.split)  # may refuse: features cost time
+    if few := splits.untested(corpus, settings.split):
+        message = f"{few} listener(s) have fewer ratings: they train, nobody tests them"
+        problems.warning("listener_not_tested", "split.min_test_ratings", message)
     values, valid, fingerprint = load_features(settings, corpus, cache, problems)
     hashes = {"corpus": corpora.corpus_hash(corpus), "inputs": fingerprint}
     return Experiment(
@@ -355,7 +358,7 @@ def settings_hash(settings: Settings) -> str:
     parts = {
         name: value
         for name, value in settings._asdict().items()
-        if name not in ("evaluation", "strict", "tensorboard")
+        if name not in ("evaluation", "sweep", "strict", "tensorboard")
     }
     parts["features"] = settings.features._replace(
         cache_dir="", batch_size=0, memory_gb=0.0

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from metaperser_jax.checkpoints import load_origin
+from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import protocol, report, tables
 from metaperser_jax.evaluation.protocol import Predictions, Scores
 from metaperser_jax.experiment import Experiment, stage_folder
@@ -26,9 +27,10 @@ def write_results(
     predictions: dict[str, Predictions],
     config: dict[str, Any],
     command: str,
+    folder: pathlib.Path,
 ) -> report.ReportData:
-    """Scores the predictions and writes everything a reader needs to the workdir."""
-    settings, workdir = experiment.settings, experiment.workdir
+    """Scores the predictions and writes everything a reader needs to the folder."""
+    settings = experiment.settings
     chosen = settings.evaluation
     records, comparisons, listeners = [], [], []
     for scenario, found in predictions.items():
@@ -62,11 +64,11 @@ def write_results(
         curves=training_curves(experiment),
         notes=notes(experiment),
     )
-    write_json(workdir / "results.json", records)
-    write_json(workdir / "comparisons.json", comparisons)
-    write_json(workdir / "per_listener.json", listeners)
-    write_json(workdir / "run.json", provenance(data))
-    tables.write_csv(records, workdir / "results.csv")
+    write_json(folder / "results.json", records)
+    write_json(folder / "comparisons.json", comparisons)
+    write_json(folder / "per_listener.json", listeners)
+    write_json(folder / "run.json", provenance(data))
+    tables.write_csv(records, folder / "results.csv")
     return data
 
 
@@ -184,3 +186,19 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
     scratch.write_text(text + "\n", encoding="utf-8")
     scratch.replace(path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Returns what `write_json` wrote, None where nothing is.
+
+    Raises:
+      InputError: the file is no JSON.
+    """
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not JSON ({error}): delete it and run the same again."
+        ) from error

@@ -153,6 +153,13 @@ class EvaluationSettings(NamedTuple):
     max_bank: int = 256  # known listeners kept for nearest_listener
 
 
+class SweepSettings(NamedTuple):
+    """What a sweep runs over besides methods, folds and listeners."""
+
+    encoders: tuple[str, ...] = ()  # () = encoder.name alone
+    seeds: tuple[int, ...] = ()  # () = the seed alone
+
+
 class Settings(NamedTuple):
     """Everything a run depends on."""
 
@@ -167,6 +174,7 @@ class Settings(NamedTuple):
     pretrain: PretrainSettings
     meta: MetaSettings
     evaluation: EvaluationSettings
+    sweep: SweepSettings
     strict: bool
     tensorboard: bool
 
@@ -180,6 +188,7 @@ SECTIONS: dict[str, Any] = {
     "pretrain": PretrainSettings,
     "meta": MetaSettings,
     "evaluation": EvaluationSettings,
+    "sweep": SweepSettings,
 }
 CORPORA: dict[str, Any] = {"synthetic": SyntheticSpec, "manifest": ManifestSpec}
 
@@ -292,6 +301,9 @@ RULES: dict[str, Rule] = {
     "evaluation.headline_metrics": _each(_among(METRICS), 1),
     "evaluation.num_resamples": _at_least(2),
     "evaluation.max_bank": _at_least(1),
+    "split.min_test_ratings": _at_least(0),
+    "sweep.seeds": _each(_SEED),
+    "sweep.encoders": _each(Rule(bool, "'logmel', a name on the hub, or a folder")),
 }
 
 

@@ -5,6 +5,7 @@ Where the encoder is tuned, that comes first in each fold.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 
 from metaperser_jax import methods
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
+from metaperser_jax.data.splits import Fold
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
     Experiment,
@@ -34,14 +36,39 @@ EPISODE_SEED, PRETRAIN_SEED = 102, 103
 def train(experiment: Experiment) -> None:
     """Trains every stage of every fold that is not complete yet."""
     for seen, fold in each_fold(experiment, training=True):
-        data = prepare_fold(seen, fold)
-        folder = stage_folder(seen.workdir, fold.index, "pretrain").parent
-        folder.mkdir(parents=True, exist_ok=True)
-        save_scaler(folder, data.scaler)
-        note_left_out(seen, data)
-        shared = pretrain(seen, data)
-        for method in trained_methods(seen.settings):
-            meta_train(seen, data, shared, method)
+        train_fn = trainer(seen, begin_fold(seen, fold))
+        for source in ("pretrain", *trained_methods(seen.settings)):
+            train_fn(source)
+
+
+def begin_fold(experiment: Experiment, fold: Fold) -> FoldData:
+    """Prepares a fold's data and keeps its scaler."""
+    data = prepare_fold(experiment, fold)
+    folder = stage_folder(experiment.workdir, fold.index, "pretrain").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    save_scaler(folder, data.scaler)
+    note_left_out(experiment, data)
+    return data
+
+
+def trainer(experiment: Experiment, data: FoldData) -> Callable[[str], None]:
+    """Returns a function that trains what a method starts from, each once.
+
+    It takes 'pretrain' or the name of a recipe; anything else needs no training.
+    """
+
+    @functools.cache
+    def shared() -> Params:
+        return pretrain(experiment, data)
+
+    @functools.cache
+    def train_source(source: str) -> None:
+        if source == "pretrain":
+            shared()
+        elif source in methods.RECIPES:
+            meta_train(experiment, data, shared(), source)
+
+    return train_source
 
 
 def note_left_out(experiment: Experiment, data: FoldData) -> None:

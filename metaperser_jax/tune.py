@@ -7,7 +7,7 @@ features that the fold's encoder gives.
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,12 +81,17 @@ class Base(NamedTuple):
 
 
 def each_fold(
-    experiment: Experiment, training: bool
+    experiment: Experiment, training: bool, folds: Sequence[Fold] | None = None
 ) -> Iterator[tuple[Experiment, Fold]]:
     """Yields each fold with the experiment as that fold sees it.
 
     Without tuning that is the experiment itself; else its features come from the fold's
     own encoder, which is trained first where `training` is set.
+
+    Args:
+      experiment: corpus, features and folds.
+      training: train the encoders that are not trained yet.
+      folds: which, None for all.
 
     Raises:
       InputError: an encoder is missing, or was trained from another one.
@@ -94,7 +99,7 @@ def each_fold(
     base = None
     if experiment.settings.encoder.tuning != "frozen":
         base = open_base(experiment)
-    for fold in experiment.folds:
+    for fold in experiment.folds if folds is None else folds:
         if base is None:
             yield experiment, fold
             continue

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metaperser_jax.encoders.config import SpeechConfig
+from metaperser_jax.encoders.config import estimate_operations
 from metaperser_jax.encoders.pretrained import save_encoder
 from metaperser_jax.encoders.published import PUBLISHED
 from metaperser_jax.encoders.transformer import init_params
@@ -106,21 +106,6 @@ class Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def flops(config: SpeechConfig, samples: int) -> float:
-    """Multiplications and additions of one clip, attention included."""
-    total, frames, channels = 0.0, samples, 1
-    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
-    for width, kernel, stride in layers:
-        frames = (frames - kernel) // stride + 1
-        total += frames * channels * width * kernel
-        channels = width
-    size, groups = config.hidden_size, config.num_conv_pos_embedding_groups
-    total += frames * channels * size
-    total += frames * size * size / groups * config.num_conv_pos_embeddings
-    layer = 4 * size * size + 2 * size * config.intermediate_size + 2 * frames * size
-    return 2 * (total + config.num_hidden_layers * frames * layer)
 
 
 def measure_group(
@@ -247,7 +232,7 @@ def page(
     ]
     for (model, threads), rows in groups.items():
         samples = int(16_000 * options.seconds)
-        operations = options.batch * flops(PUBLISHED[model], samples)
+        operations = options.batch * estimate_operations(PUBLISHED[model], samples)
         lines += [f"## {model}, {threads} thread{'s' * (threads > 1)}", ""]
         lines += [*table(rows, options.batch * options.seconds, operations), ""]
     found = machine()

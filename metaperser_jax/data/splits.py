@@ -36,6 +36,7 @@ class SplitSpec(NamedTuple):
     seed: int = 0
     partitions: tuple[tuple[Names, Names, Names], ...] = ()  # train, dev and test
     #   sessions (or speakers) by name; with them the fractions are not used
+    crossed: bool = True  # test each listener in every partition, or in one in turn
     min_test_ratings: int = 0  # listeners with fewer train, and are never tested
     test_kinds: Names = ()  # kinds of listeners that are tested, () = all
 
@@ -185,7 +186,10 @@ def _partition_folds(
     sets, index = held_out_sets(corpus, listeners, spec), 0
     for number, partition in enumerate(spec.partitions):
         train, dev, test = partition_clips(corpus, partition, spec.group_by)
-        for held_out in sets:
+        turn = (
+            slice(None) if spec.crossed else slice(number, None, len(spec.partitions))
+        )
+        for held_out in sets[turn]:
             clips = (train, dev, test)
             fold = _fold(
                 index, corpus, listeners, held_out, clips, train | dev, spec, number

@@ -297,6 +297,21 @@ def estimate_parameters(config: SpeechConfig) -> int:
     return front + positional + config.num_hidden_layers * layer
 
 
+def estimate_operations(config: SpeechConfig, samples: int) -> float:
+    """Returns the multiplications and additions of one clip, attention included."""
+    total, frames, channels = 0.0, samples, 1
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    for width, kernel, stride in layers:
+        frames = (frames - kernel) // stride + 1
+        total += frames * channels * width * kernel
+        channels = width
+    size, groups = config.hidden_size, config.num_conv_pos_embedding_groups
+    total += frames * channels * size
+    total += frames * size * size / groups * config.num_conv_pos_embeddings
+    layer = 4 * size * size + 2 * size * config.intermediate_size + 2 * frames * size
+    return 2 * (total + config.num_hidden_layers * frames * layer)
+
+
 def to_json(config: SpeechConfig) -> dict[str, Any]:
     """Returns what config.json holds; transformers and `from_json` read it."""
     model_type = config.model_type

@@ -1,5 +1,6 @@
 """The protocol's numbers: from predictions to records, comparisons and summaries."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -79,11 +80,46 @@ def select_listeners(predictions: Predictions, keep: np.ndarray) -> Predictions:
     return Predictions(*fields, probs)
 
 
+standard_metrics = functools.lru_cache(maxsize=8)(classification.standard_metrics)
+
+
+@functools.lru_cache(maxsize=8)
+def collected_metrics(family: base.Family) -> base.Metric:
+    """Returns the metrics of every report as one; the same object for a family."""
+    return base.collection(standard_metrics(family))
+
+
+_each_draw = jax.jit(base.per_listener, static_argnums=0)
+
+
+def estimates(
+    predictions: Predictions, family: base.Family
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Returns each (method, K)'s metrics: mean over draws, then listeners."""
+    found = {}
+    for key, probs in predictions.probs.items():
+        values = _each_draw(
+            standard_metrics(family), probs, predictions.targets, predictions.mask
+        )
+        found[key] = {
+            name: float(nan_mean(nan_mean(np.asarray(value), 1), 0))
+            for name, value in values.items()
+        }
+    return found
+
+
+def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Returns the mean of what is not NaN, NaN where nothing else is there."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis)
+    return np.where(known.any(axis), total / np.maximum(known.sum(axis), 1), np.nan)
+
+
 def score_all(
     predictions: Predictions, family: base.Family, num_resamples: int, seed: int
 ) -> dict[tuple[str, int], Scores]:
     """Returns the scores of each (method, K), bootstrapped with the same weights."""
-    metric = base.collection(classification.standard_metrics(family))
+    metric = collected_metrics(family)
     known = predictions.clip >= 0
     clips, dense = np.unique(predictions.clip[known], return_inverse=True)
     clip_ids = np.full(predictions.clip.shape, -1, np.int32)

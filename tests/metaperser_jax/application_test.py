@@ -200,9 +200,39 @@ class TestShard:
         assert f"--shard={text}: expected i/n with 1 <= i" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
-    def test_only_features_have_parts(self, run, capsys):
+    def test_only_features_and_sweeps_have_parts(self, run, capsys):
         assert run(raising(AssertionError), shard="1/2") == 2
-        assert "--shard=1/2: only with --mode=features." in capsys.readouterr().err
+        expected = "--shard=1/2: only with --mode=features or sweep."
+        assert expected in capsys.readouterr().err
+
+    def test_parts_of_a_sweep_share_the_workdir(self, monkeypatch, tmp_path):
+        seen = []
+
+        def run_sweep(settings, workdir, problems, shard):
+            seen.append((settings.features.cache_dir, workdir, shard))
+            if shard and shard[0] == 1:
+                assert run("2/2") == 0  # beside the other
+                assert run("1/2") == 3  # the same part twice
+                assert run("") == 3  # all of it
+            return 0
+
+        def run(shard):
+            return application.run(
+                CONFIG, mode="sweep", workdir=str(tmp_path / "run"), shard=shard
+            )
+
+        monkeypatch.setattr(application.sweep, "run_sweep", run_sweep)
+        assert run("1/2") == 0
+        place, cache = tmp_path / "run", str(tmp_path / "cache")
+        assert seen == [(cache, place, (1, 2)), (cache, place, (2, 2))]
+
+    def test_a_dry_run_does_nothing(self, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(application.forecast, "forecast", lambda *_: "found")
+        monkeypatch.setattr(application.forecast, "describe", lambda found: found)
+        workdir = str(tmp_path / "run")
+        assert application.run(CONFIG, mode="sweep", workdir=workdir, dry_run=True) == 0
+        assert capsys.readouterr().out == "found\n"
+        assert not (tmp_path / "run" / "config.json").exists()
 
     def test_parts_run_side_by_side_and_share_the_cache(self, monkeypatch, tmp_path):
         seen = []

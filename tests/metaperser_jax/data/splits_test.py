@@ -193,6 +193,13 @@ class TestPartitions:
         assert sorted(found) == [(p, a) for p in range(3) for a in range(6)]
         assert [fold.index for fold in folds] == list(range(18))
 
+    def test_not_crossed_every_listener_is_tested_in_one_in_turn(self):
+        folds = self.folds(crossed=False)
+        found = sorted((int(f.test_listeners[0]), f.partition) for f in folds)
+        assert [listener for listener, _ in found] == list(range(6))
+        partitions = [partition for _, partition in found]
+        assert np.bincount(partitions).tolist() == [2, 2, 2]
+
     def test_clips_are_those_of_the_named_sessions(self):
         sessions = self.CORPUS.sessions
         for fold in self.folds():
