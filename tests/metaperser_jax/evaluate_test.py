@@ -7,12 +7,12 @@ import pytest
 
 from metaperser_jax import evaluate, methods
 from metaperser_jax.data.episodes import plan_evaluation, rows_of
-from metaperser_jax.data.splits import Fold
-from metaperser_jax.errors import Problems
+from metaperser_jax.data.splits import Fold, check_leakage, make_folds
+from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators
-from metaperser_jax.experiment import Experiment, FoldData
+from metaperser_jax.experiment import Experiment, FoldData, prepare_fold
 from metaperser_jax.settings import EvaluationSettings, MetaSettings, from_config
-from metaperser_jax.typing import MetaParams, Pool
+from metaperser_jax.typing import Corpus, MetaParams, Pool, Ratings
 
 SPEC = methods.ModelSpec(1, 3, 2, 4, "none", "softmax", 0.0, None)
 CLIPS = 20
@@ -238,3 +238,123 @@ def test_listeners_left_out_or_short_of_clips_are_counted():
     assert all(row.where == "fold 0, unseen" for row in problems.rows)
     assert problems.rows[0].message.startswith("3 listener(s)")
     assert problems.rows[1].message.startswith("2 listener(s)")
+
+
+class TestMemoriser:
+    """A model that knows every labelled pair it may see by heart, and nothing else."""
+
+    CLIPS, LISTENERS, CLASSES = 200, 6, 4
+
+    def experiment(self, tmp_path, **split):
+        """Each clip has one true label, drawn; all listeners give it."""
+        rng = np.random.default_rng(3)
+        pairs = np.arange(self.CLIPS * self.LISTENERS)
+        clip, annotator = np.divmod(pairs, self.LISTENERS)
+        label = rng.integers(0, self.CLASSES, self.CLIPS)
+        targets = np.eye(self.CLASSES, dtype=np.float32)[label[clip]]
+        features = rng.normal(size=(self.CLIPS, 1, 8)).astype(np.float32)
+        session = np.arange(self.CLIPS) // 50
+        corpus = Corpus(
+            name="drawn",
+            clips=tuple(f"clip {i}" for i in range(self.CLIPS)),
+            annotators=tuple(f"listener {i}" for i in range(self.LISTENERS)),
+            classes=tuple("abcd"),
+            dimensions=(),
+            speakers=np.array([f"speaker {i}" for i in np.arange(self.CLIPS) // 25]),
+            sessions=np.array([f"s{i}" for i in session]),
+            ratings=Ratings(
+                clip.astype(np.int32), annotator.astype(np.int32), targets,
+                np.ones_like(targets, bool), np.zeros((len(clip), 0), np.float32),
+            ),
+            content_hashes=tuple(map(str, range(self.CLIPS))),
+            read_audio=None,
+            features=features,
+            ground_truth=None,
+            summary={},
+        )  # fmt: skip
+        settings = from_config(
+            {
+                "corpus": "manifest",
+                "data": {"root": "none"},
+                "features": {"inputs": "precomputed"},
+                "split": {"group_by": "session", **split},
+                "evaluation": {"num_draws": 3, "num_support": (16,)},
+            }
+        )
+        everything = np.ones(self.CLIPS, bool)
+        folds = make_folds(corpus, settings.split)
+        return Experiment(
+            settings, tmp_path, corpus, {}, features, everything, folds, {}, Problems()
+        )
+
+    def accuracy(self, experiment, scenario):
+        """Of the memoriser, over all folds; what it does not know it guesses."""
+        right = []
+        rng = np.random.default_rng(0)
+        for fold in experiment.folds:
+            data = prepare_fold(experiment, fold)
+            plan = evaluate.plan_scenarios(experiment, data)[scenario]
+            known = {}
+            for pool in (data.train, data.dev):
+                for row in np.flatnonzero(pool.annotator >= 0):
+                    known[pool.inputs[pool.row[row]].tobytes()] = pool.targets[row]
+            for support, query in zip(
+                plan.support.reshape(-1, plan.support.shape[-1]),
+                plan.query.reshape(-1, plan.query.shape[-1]),
+                strict=True,
+            ):
+                test = data.test
+                own = {
+                    test.inputs[test.row[r]].tobytes(): test.targets[r]
+                    for r in kept(support)
+                }
+                for row in kept(query):
+                    key = test.inputs[test.row[row]].tobytes()
+                    guess = np.eye(self.CLASSES)[rng.integers(self.CLASSES)]
+                    said = own.get(key, known.get(key, guess))
+                    right.append(said.argmax() == test.targets[row].argmax())
+        return np.mean(right), len(right)
+
+    @pytest.mark.parametrize(
+        "split",
+        [
+            {"unseen_fraction": 0.25},
+            {"partitions": ((("s0", "s1"), ("s2",), ("s3",)),)},
+            {"partitions": ((("s0", "s1"), ("s2",), ("s3",)),), "num_dev_listeners": 0},
+        ],
+    )
+    def test_it_is_right_on_seen_clips_and_at_chance_on_unseen_ones(
+        self, tmp_path, split
+    ):
+        experiment = self.experiment(tmp_path, **split)
+        assert self.accuracy(experiment, "seen")[0] == 1
+        found, count = self.accuracy(experiment, "unseen")
+        chance = 1 / self.CLASSES
+        assert abs(found - chance) < 4 * np.sqrt(chance * (1 - chance) / count)
+
+    def test_a_fold_that_leaks_would_show(self, tmp_path):
+        """What `check_leakage` refuses would make the memoriser right."""
+        experiment = self.experiment(tmp_path, unseen_fraction=0.25)
+        leaking = [
+            fold._replace(train_clips=np.ones(self.CLIPS, bool))
+            for fold in experiment.folds
+        ]
+        found, _ = self.accuracy(experiment._replace(folds=leaking), "unseen")
+        assert found == 1
+        with pytest.raises(InputError, match="leakage"):
+            check_leakage(leaking[0], experiment.corpus, "session")
+
+
+class TestUnseenSupport:
+    def test_support_may_come_from_the_training_pools_clips(self, tmp_path):
+        experiment = TestMemoriser().experiment(tmp_path, unseen_fraction=0.25)
+        chosen = experiment.settings.evaluation._replace(unseen_support="seen")
+        experiment = experiment._replace(
+            settings=experiment.settings._replace(evaluation=chosen)
+        )
+        data = prepare_fold(experiment, experiment.folds[0])
+        plan = evaluate.plan_scenarios(experiment, data)["unseen"]
+        clip = data.test.clip
+        assert data.fold.train_clips[clip[kept(plan.support.ravel())]].all()
+        assert data.fold.unseen_clips[clip[kept(plan.query.ravel())]].all()
+        assert len(kept(plan.query[0, 0])) == 50  # the whole session
