@@ -11,6 +11,7 @@ from benchmark.metrics.base import (
     evaluate,
     higher_is_better,
     merge,
+    on_columns,
     per_listener,
     predict_set,
     reduce,
@@ -29,6 +30,7 @@ from benchmark.metrics.classification import (
     uar,
 )
 from benchmark.metrics.paired import PairedDifference, holm, paired_difference
+from benchmark.metrics.regression import ccc, mae, pearson, regression_metrics, rmse
 
 __all__ = [
     "Bootstrap",
@@ -39,6 +41,7 @@ __all__ = [
     "accuracy",
     "adaptive_ece",
     "brier",
+    "ccc",
     "check_predictions",
     "co_occurrence",
     "collection",
@@ -49,14 +52,19 @@ __all__ = [
     "holm",
     "interval",
     "macro_f1",
+    "mae",
     "merge",
     "micro_f1",
     "nll",
+    "on_columns",
     "paired_difference",
+    "pearson",
     "per_listener",
     "predict_set",
     "reduce",
+    "regression_metrics",
     "reliability_bins",
+    "rmse",
     "standard_metrics",
     "uar",
 ]

@@ -38,14 +38,20 @@ _HIGHER_IS_BETTER = {
     "accuracy": True,
     "adaptive_ece": False,
     "brier": False,
+    "ccc": True,
     "ece": False,
     "exact_match": True,
     "macro_f1": True,
     "macro_f1_fixed": True,
+    "mae": False,
     "micro_f1": True,
     "nll": False,
+    "pearson": True,
+    "rmse": False,
     "uar": True,
 }
+# Also reported for each dimension apart: 'ccc_valence'.
+_OF_DIMENSIONS = ("ccc", "mae", "pearson", "rmse")
 
 
 class Metric(NamedTuple):
@@ -96,6 +102,9 @@ def higher_is_better(name: str) -> bool:
     Raises:
       ValueError: when the name is not known.
     """
+    first, _, dimension = name.partition("_")
+    if dimension and first in _OF_DIMENSIONS:
+        name = first
     if name not in _HIGHER_IS_BETTER:
         known = ", ".join(sorted(_HIGHER_IS_BETTER))
         raise ValueError(f"metric {name!r} has no known direction; known are {known}")
@@ -166,6 +175,26 @@ def collection(metrics: tuple[Metric, ...]) -> Metric:
         return {m.name: m.compute(states[updates.index(m.update)]) for m in metrics}
 
     return Metric("+".join(names), update, compute)
+
+
+@functools.cache
+def on_columns(
+    metrics: tuple[Metric, ...], start: int, stop: int
+) -> tuple[Metric, ...]:
+    """Returns metrics that read the columns from `start` to before `stop` alone.
+
+    So classes and dimensions, side by side in one array, make one `collection`, whose
+    replicates are drawn with the same weights. Shared statistics stay shared.
+    """
+    return tuple(m._replace(update=_on_columns(m.update, start, stop)) for m in metrics)
+
+
+@functools.cache
+def _on_columns(update: Callable[..., State], start: int, stop: int):
+    def of_columns(probs, targets, mask):
+        return update(*(x[..., start:stop] for x in (probs, targets, mask)))
+
+    return of_columns
 
 
 @functools.partial(jax.jit, static_argnames=("metrics",))
