@@ -2,7 +2,7 @@
 
 Each call of a large encoder needs blocks of many megabytes. glibc hands such blocks
 back to the kernel when they are freed and must have their pages zeroed anew the next
-time: 15 to 40 % of a large run on a CPU. This touches the whole process, so only
+time (what that costs is in docs/encoders_speed.md). This touches the whole process, so only
 programs ask for it, never an import.
 """
 

@@ -137,10 +137,15 @@ def pool(output: EncoderOutput) -> Float[Array, "batch layers width"]:
     Returns:
       [batch, layers, width] float32; zeros for a clip without a valid frame.
     """
-    keep = output.mask[:, None, :, None]  # [batch, 1, frames, 1]
-    states = jnp.where(keep, output.hidden_states.astype(jnp.float32), 0.0)
-    count = jnp.maximum(output.mask.sum(axis=1), 1).astype(jnp.float32)
-    return states.sum(axis=2) / count[:, None, None]
+    layers = jax.vmap(mean_frames, in_axes=(1, None), out_axes=1)
+    return layers(output.hidden_states, output.mask)
+
+
+def mean_frames(x: Array, mask: Array) -> jax.Array:
+    """Mean over the valid frames, [batch, frames, width] -> [batch, width] float32."""
+    count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)
+    kept = jnp.where(mask[:, :, None], x.astype(jnp.float32), 0.0)
+    return kept.sum(axis=1) / count[:, None]
 
 
 def fingerprint(config: dict[str, Any], params: Params) -> str:

@@ -29,7 +29,7 @@ from metaperser_jax.encoders.convolution import (
     weight_normed,
 )
 from metaperser_jax.encoders.dense import Dense, FeedForward
-from metaperser_jax.encoders.encoder import Encoder, fingerprint
+from metaperser_jax.encoders.encoder import Encoder, fingerprint, mean_frames
 from metaperser_jax.encoders.numerics import (
     Numerics,
     kernel_dtype,
@@ -251,13 +251,6 @@ class SpeechModel(nn.Module):
         return clips, jnp.where(lengths > 0, jnp.maximum(lengths, least), 0)
 
 
-def masked_mean(x: jax.Array, mask: Array) -> jax.Array:
-    """Mean over the valid frames, [batch, frames, width] -> [batch, width] float32."""
-    count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)
-    kept = jnp.where(mask[:, :, None], x.astype(jnp.float32), 0.0)
-    return kept.sum(axis=1) / count[:, None]
-
-
 def speech_encoder(
     config: SpeechConfig,
     params: Params,
@@ -366,7 +359,7 @@ def _apply_pooled(
     waveforms: Float[Array, "batch samples"],
     lengths: Integer[Array, " batch"],
 ) -> Float[Array, "batch layers width"]:
-    kept, _, _ = run(params, waveforms, lengths, masked_mean)
+    kept, _, _ = run(params, waveforms, lengths, mean_frames)
     return jnp.stack(kept, axis=1)
 
 
@@ -382,7 +375,7 @@ def _train(
 ) -> Float[Array, "batch layers width"]:
     run = functools.partial(_run, SpeechModel(config, numerics, remat), layers)
     training: dict[str, Any] = {"train": True, "rngs": {"dropout": key}}
-    kept, _, _ = run(params, waveforms, lengths, masked_mean, **training)
+    kept, _, _ = run(params, waveforms, lengths, mean_frames, **training)
     return jnp.stack(kept, axis=1)
 
 

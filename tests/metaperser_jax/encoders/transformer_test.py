@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from metaperser_jax import trees
 from metaperser_jax.encoders import transformer
 from metaperser_jax.encoders.augmentation import spec_augment
-from metaperser_jax.encoders.encoder import encode, encode_pooled, encode_training, pool
+from metaperser_jax.encoders.encoder import (
+    encode,
+    encode_pooled,
+    encode_training,
+    mean_frames,
+    pool,
+)
 from metaperser_jax.encoders.numerics import Numerics
 from metaperser_jax.errors import InputError
 
@@ -591,10 +597,10 @@ def test_vmap_over_parameters_and_clips_is_a_loop():
 
 
 @pytest.mark.parametrize("frames", [1, 4])
-def test_masked_mean_is_the_mean_of_the_valid_frames(rng, frames):
+def test_mean_frames_is_the_mean_of_the_valid_frames(rng, frames):
     x = rng.standard_normal((2, 6, 5)).astype(np.float32)
     x[0, frames:] = np.nan
     mask = np.arange(6)[None] < np.array([[frames], [0]])
-    found = transformer.masked_mean(jnp.asarray(x), mask)
+    found = mean_frames(jnp.asarray(x), mask)
     np.testing.assert_allclose(found[0], x[0, :frames].mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found[1], 0.0)
