@@ -49,14 +49,13 @@ _SPELLINGS = {
     "frustrated": "Frustration",
     "excitement": "Excited",
 }
-_KEYS = ("val", "act", "dom")
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _PLAIN_NUMBER = re.compile(_NUMBER)
 _FIRST_LINE = re.compile(
     rf"\[\s*({_NUMBER})\s*-\s*({_NUMBER})\s*\]\s+(\S+)\s+(\S+)(?:\s+(\[.*\]))?"
 )
 _TRIPLE = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
-_RATING = re.compile(r"([CA])-\s*([A-Za-z][0-9]+)\s*:(.*)", re.DOTALL)
+_RATING = re.compile(r"([CA])-\s*([A-Za-z][0-9]{1,4})\s*:(.*)", re.DOTALL)
 _DIMENSION = re.compile(r"(val|act|dom)\b\s*(.*)", re.IGNORECASE | re.DOTALL)
 _UTTERANCE = re.compile(r"((Ses[0-9]+)[A-Z]_(\w+?))_([A-Z])([0-9]{3,})", re.ASCII)
 _DIALOG = re.compile(r"(Ses[0-9]+)[A-Z]_(\w+)", re.ASCII)
@@ -268,11 +267,14 @@ class _Reader:
         self.block = Block(name, times[0], times[1], code, triple)
         return True
 
-    def _triple(self, number: int, name: str, text: str | None):
+    def _triple(
+        self, number: int, name: str, text: str | None
+    ) -> tuple[float, float, float] | None:
         match = _TRIPLE.fullmatch(text or "")
-        values = [float(x) for x in match.groups()] if match else [math.inf]
-        if all(map(math.isfinite, values)):
-            return tuple(values)
+        if match is not None:
+            valence, activation, dominance = map(float, match.groups())
+            if math.isfinite(valence + activation + dominance):
+                return valence, activation, dominance
         self._warn("bad_triple", number, f"{name} has no [V, A, D] that can be read")
         return None
 
@@ -294,7 +296,8 @@ class _Reader:
             row = Labels(rater, self._label_set(number, rater, head), comment)
             self.block = self.block._replace(labels=(*self.block.labels, row))
         else:
-            row = Dimensions(rater, *self._values(number, rater, head), comment)
+            val, act, dom = self._values(number, rater, head)
+            row = Dimensions(rater, val, act, dom, comment)
             self.block = self.block._replace(dimensions=(*self.block.dimensions, row))
         return True
 
@@ -313,7 +316,9 @@ class _Reader:
                 labels.append(label)
         return tuple(labels)
 
-    def _values(self, number: int, rater: str, head: str) -> list[float | None]:
+    def _values(
+        self, number: int, rater: str, head: str
+    ) -> tuple[float | None, float | None, float | None]:
         found: dict[str, float | None] = {}
         where = f"{self.block.utterance if self.block else ''}, {rater}"
         for text in filter(None, map(str.strip, head.split(";"))):
@@ -328,7 +333,7 @@ class _Reader:
                 self._warn("dimension_out_of_range", number, message)
             if match is not None:
                 found.setdefault(key, value)
-        return [found.get(key) for key in _KEYS]
+        return found.get("val"), found.get("act"), found.get("dom")
 
 
 def parse_number(text: str) -> float | None:
