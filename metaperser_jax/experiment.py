@@ -14,6 +14,7 @@ import numpy as np
 
 from metaperser_jax import features, methods
 from metaperser_jax.data import corpora, episodes, ratings, splits
+from metaperser_jax.data.iemocap import IemocapSpec, load_iemocap
 from metaperser_jax.data.manifest import ManifestSpec, load_manifest
 from metaperser_jax.data.splits import Fold
 from metaperser_jax.data.synthetic import SyntheticSpec, load_synthetic
@@ -89,10 +90,12 @@ def cache_dir(settings: Settings, workdir: pathlib.Path) -> pathlib.Path:
 
 def load_corpus(settings: Settings, cache: pathlib.Path, problems: Problems) -> Corpus:
     """Returns the configured corpus."""
-    if isinstance(settings.data, SyntheticSpec):
-        return load_synthetic(settings.data, cache / "corpora")
-    assert isinstance(settings.data, ManifestSpec)
-    return load_manifest(settings.data, problems)
+    spec, folder = settings.data, cache / "corpora"
+    if isinstance(spec, SyntheticSpec):
+        return load_synthetic(spec, folder)
+    if isinstance(spec, IemocapSpec):
+        return load_iemocap(spec, folder, problems)
+    return load_manifest(spec, problems)
 
 
 def load_features(

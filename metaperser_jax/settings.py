@@ -12,8 +12,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from metaperser_jax.data import iemocap, manifest
+from metaperser_jax.data.iemocap import IemocapSpec
 from metaperser_jax.data.manifest import ManifestSpec
-from metaperser_jax.data.manifest import check_spec as check_manifest_spec
 from metaperser_jax.data.splits import SplitSpec
 from metaperser_jax.data.synthetic import SyntheticSpec, simulation
 from metaperser_jax.encoders.tuning import LORA_PATTERN
@@ -160,12 +161,25 @@ class SweepSettings(NamedTuple):
     seeds: tuple[int, ...] = ()  # () = the seed alone
 
 
+CorpusSpec = SyntheticSpec | ManifestSpec | IemocapSpec
+CORPORA: dict[str, Any] = {
+    "synthetic": SyntheticSpec,
+    "manifest": ManifestSpec,
+    "iemocap": IemocapSpec,
+}
+CHECKS: dict[Any, Callable[[Any], None]] = {
+    SyntheticSpec: simulation.check_spec,
+    ManifestSpec: manifest.check_spec,
+    IemocapSpec: iemocap.check_spec,
+}
+
+
 class Settings(NamedTuple):
     """Everything a run depends on."""
 
     seed: int
-    corpus: Literal["synthetic", "manifest"]
-    data: SyntheticSpec | ManifestSpec
+    corpus: Literal["synthetic", "manifest", "iemocap"]
+    data: CorpusSpec
     features: FeatureSettings
     encoder: EncoderSettings
     split: SplitSpec
@@ -190,7 +204,6 @@ SECTIONS: dict[str, Any] = {
     "evaluation": EvaluationSettings,
     "sweep": SweepSettings,
 }
-CORPORA: dict[str, Any] = {"synthetic": SyntheticSpec, "manifest": ManifestSpec}
 
 
 class Rule(NamedTuple):
@@ -248,7 +261,6 @@ _BOUNDS = Rule(
 RULES: dict[str, Rule] = {
     "seed": _SEED,
     "split.seed": _SEED,
-    "data.root": Rule(lambda v: str(v) != "", "a folder (--config.data.root=FOLDER)"),
     "features.batch_size": _at_least(0),
     "features.memory_gb": _FINITE,
     "encoder.name": Rule(bool, "'logmel', a name on the hub, or a folder"),
@@ -394,12 +406,9 @@ def _section_faults(name: str, section_type: Any, values: Any) -> list[str]:
     return faults
 
 
-def _spec_faults(spec: SyntheticSpec | ManifestSpec) -> Iterator[str]:
+def _spec_faults(spec: CorpusSpec) -> Iterator[str]:
     try:
-        if isinstance(spec, SyntheticSpec):
-            simulation.check_spec(spec)
-        else:
-            check_manifest_spec(spec)
+        CHECKS[type(spec)](spec)
     except InputError as error:
         yield f"data: {error}"
 

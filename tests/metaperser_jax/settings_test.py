@@ -10,6 +10,7 @@ import ml_collections
 import pytest
 
 from metaperser_jax import methods, settings
+from metaperser_jax.data.iemocap import EMO_SUPERB_FOLDS
 from metaperser_jax.errors import InputError
 from metaperser_jax.settings import EvaluationSettings, from_config
 
@@ -128,9 +129,25 @@ class TestConfigFiles:
         names = runpy.run_path(str(path))
         if "get_config" in names:
             config = names["get_config"]()
-            if config.corpus == "manifest" and not config.data.root:
+            if "root" in config.data and not config.data.root:
                 config.data.root = "folder"
             assert from_config(config)
+
+    @pytest.mark.parametrize(
+        "choice", ["fake", "fake:wavlm:2", "hubert:3", "wav2vec2", "all", "logmel:1"]
+    )
+    def test_choices_of_iemocap(self, choice):
+        config = runpy.run_path("configs/iemocap.py")["get_config"](choice)
+        config.data.root = "" if config.data.fake else "folder"
+        chosen = from_config(config)
+        numbers = [int(word) for word in choice.split(":") if word.isdigit()]
+        folds = [EMO_SUPERB_FOLDS[n - 1] for n in numbers] or list(EMO_SUPERB_FOLDS)
+        assert list(chosen.split.partitions) == folds
+        assert len(chosen.sweep.encoders) == (3 if choice == "all" else 0)
+
+    def test_an_unknown_choice_is_told(self):
+        with pytest.raises(ValueError, match="'6': expected one of wavlm"):
+            runpy.run_path("configs/iemocap.py")["get_config"]("wavlm:6")
 
     def test_each_key_can_be_set_by_a_flag_and_keeps_its_default(self):
         base = runpy.run_path(str(COMMON))["base_config"]().to_dict()
@@ -249,7 +266,7 @@ class TestFaults:
         ("config", "fault"),
         [
             ({"corpus": "manifest"}, "data.root: missing."),
-            ({}, "corpus=None: expected one of synthetic, manifest."),
+            ({}, "corpus=None: expected one of synthetic, manifest, iemocap."),
         ],
     )
     def test_missing_keys(self, config, fault):

@@ -75,6 +75,8 @@ def _column_faults(spec: ManifestSpec) -> list[str]:
 
 def _choice_faults(spec: ManifestSpec) -> list[str]:
     faults = []
+    if not os.fspath(spec.root):
+        faults.append("root is empty, expected a folder (--config.data.root=FOLDER)")
     if spec.unknown_labels not in UNKNOWN_LABELS:
         faults.append(
             f"unknown_labels is {spec.unknown_labels!r}, expected one of "
