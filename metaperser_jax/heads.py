@@ -48,7 +48,7 @@ class LayerWeightedSum(nn.Module):
 
 
 class EmotionHead(nn.Module):
-    """Layer-weighted sum -> Dense(hidden) -> activation -> Dense(classes).
+    """Layer-weighted sum -> Dense(hidden) -> activation -> Dense(classes + dimensions).
 
     With `listener_width` > 0 a listener embedding of that width shifts the hidden
     units; it starts at zero and is what the embedding baseline adapts.
@@ -58,12 +58,13 @@ class EmotionHead(nn.Module):
     hidden: int = 256
     activation: str = "none"
     listener_width: int = 0
+    num_dimensions: int = 0
 
     def setup(self) -> None:
         """Names the parts as the paths in the adapted set do."""
         self.layers = LayerWeightedSum()
         self.projector = nn.Dense(self.hidden)
-        self.classifier = nn.Dense(self.num_classes)
+        self.classifier = nn.Dense(self.num_classes + self.num_dimensions)
         if self.listener_width:
             self.listener = ListenerShift(self.hidden, self.listener_width)
 
@@ -75,7 +76,10 @@ class EmotionHead(nn.Module):
         return ACTIVATIONS[self.activation](units)
 
     def __call__(self, pooled: Array) -> jax.Array:
-        """[..., layers, width] pooled states -> [..., classes] logits."""
+        """[..., layers, width] pooled states -> [..., outputs].
+
+        Outputs are the logits of the classes, then the values of the dimensions.
+        """
         return self.classifier(self.embed(pooled))
 
 
@@ -102,6 +106,7 @@ def make_head(
     hidden: int = 256,
     activation: str = "none",
     listener_width: int = 0,
+    num_dimensions: int = 0,
 ) -> EmotionHead:
     """Returns the head module.
 
@@ -112,13 +117,15 @@ def make_head(
         raise InputError(
             f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}."
         )
-    if num_classes < 2 or hidden < 1 or listener_width < 0:
+    outputs = num_classes >= 2 or (num_classes == 0 and num_dimensions >= 1)
+    if not outputs or hidden < 1 or min(listener_width, num_dimensions) < 0:
         raise InputError(
-            f"num_classes={num_classes}, hidden={hidden}, listener_width="
-            f"{listener_width}: expected at least two classes, one hidden unit and a "
-            "width of 0 (no listener embedding) or more."
+            f"num_classes={num_classes}, num_dimensions={num_dimensions}, "
+            f"hidden={hidden}, listener_width={listener_width}: expected at least two "
+            "classes (or none, and one dimension), one hidden unit and a width of 0 "
+            "(no listener embedding) or more."
         )
-    return EmotionHead(num_classes, hidden, activation, listener_width)
+    return EmotionHead(num_classes, hidden, activation, listener_width, num_dimensions)
 
 
 def init_head(head: EmotionHead, key: jax.Array, layers: int, width: int) -> Params:
@@ -127,7 +134,7 @@ def init_head(head: EmotionHead, key: jax.Array, layers: int, width: int) -> Par
 
 
 def apply_head(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:
-    """[samples, layers, width] -> logits [samples, classes]."""
+    """[samples, layers, width] -> [samples, outputs], see `EmotionHead`."""
     return head.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
 
 

@@ -1,11 +1,13 @@
-"""Class-balanced losses for multi-label targets, masked everywhere.
+"""Class-balanced losses for multi-label targets, losses for dimensional ratings.
 
 The softmax family treats a listener's label set as a distribution over classes, as
-EMO-SUPERB does; the sigmoid family treats each class as a question of its own.
+EMO-SUPERB does; the sigmoid family treats each class as a question of its own. Ratings
+of dimensions (valence, arousal, ...) are columns after the classes, in units of the
+training listeners' standard deviation (`DimensionScale`). All are masked everywhere.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,15 @@ from jaxtyping import Bool, Float
 from metaperser_jax.typing import Array, Batch, Params
 
 Family = Literal["softmax", "sigmoid"]
+DimensionLoss = Literal["ccc", "mse"]
+CCC_EPSILON = 1e-6  # squared SDs; bounds the gradient where nothing varies
+
+
+class DimensionScale(NamedTuple):
+    """What makes ratings of dimensions comparable: z = (rating - mean) / deviation."""
+
+    mean: np.ndarray  # [dimensions] in the unit of the ratings
+    deviation: np.ndarray  # [dimensions] in the unit of the ratings
 
 
 def effective_number_weights(counts: np.ndarray) -> np.ndarray:
@@ -31,6 +42,51 @@ def effective_number_weights(counts: np.ndarray) -> np.ndarray:
     beta = (total - 1.0) / total
     weights = (1.0 - beta) / (1.0 - beta**counts) if beta > 0 else np.ones_like(counts)
     return (weights * len(counts) / weights.sum()).astype(np.float32)
+
+
+def fit_dimension_scale(
+    dimensions: Float[np.ndarray, "ratings dimensions"],
+) -> DimensionScale:
+    """Returns the mean and population standard deviation of each dimension.
+
+    Args:
+      dimensions: [ratings, dimensions] of the training listeners, NaN = not rated. A
+        dimension nobody rated gets mean 0, one without variation deviation 1.
+    """
+    raw = np.asarray(dimensions, np.float64)
+    rated = ~np.isnan(raw)
+    count = np.maximum(rated.sum(0), 1)
+    mean = np.where(rated, raw, 0.0).sum(0) / count
+    deviation = np.sqrt(np.where(rated, (raw - mean[None]) ** 2, 0.0).sum(0) / count)
+    flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    return DimensionScale(
+        mean.astype(np.float32), np.where(flat, 1.0, deviation).astype(np.float32)
+    )
+
+
+def join_targets(
+    targets: Float[np.ndarray, "ratings classes"],
+    mask: Bool[np.ndarray, "ratings classes"],
+    dimensions: Float[np.ndarray, "ratings dimensions"],
+    scale: DimensionScale,
+) -> tuple[Float[np.ndarray, "ratings outputs"], Bool[np.ndarray, "ratings outputs"]]:
+    """Appends standardised ratings of dimensions to the columns of the classes.
+
+    Args:
+      targets: [ratings, classes] multi-hot; there may be no classes.
+      mask: [ratings, classes] True where answered.
+      dimensions: [ratings, dimensions] as rated, NaN = not rated.
+      scale: of the training listeners.
+
+    Returns:
+      targets [ratings, classes + dimensions] float32, 0 where not rated, and mask.
+    """
+    rated = ~np.isnan(dimensions)
+    z = (dimensions - scale.mean[None]) / scale.deviation[None]
+    return (
+        np.concatenate([targets, np.where(rated, z, 0.0)], 1).astype(np.float32),
+        np.concatenate([mask, rated], 1),
+    )
 
 
 def normalise_targets(
@@ -94,25 +150,87 @@ def multilabel_bce(
 LOSSES = {"softmax": multilabel_cross_entropy, "sigmoid": multilabel_bce}
 
 
+def concordance_loss(
+    values: Float[Array, "samples dimensions"],
+    targets: Float[Array, "samples dimensions"],
+    mask: Bool[Array, "samples dimensions"],
+) -> Float[jax.Array, ""]:
+    """Returns 1 - CCC, mean over the dimensions with two rated clips or more.
+
+    CCC = 2 cov / (var x + var y + (mean x - mean y)^2) with population moments (Lin,
+    1989), and `CCC_EPSILON` added below the line. Where ratings or predictions are all
+    the same it is 0, the loss 1; with equal ratings the gradient is 0 as well: they
+    teach nothing. Without a dimension that counts, loss and gradient are 0.
+    """
+    kept = mask.astype(values.dtype)
+    number = kept.sum(0)  # [dimensions]
+    share = kept / jnp.maximum(number, 1.0)[None]
+    x, y = jnp.where(mask, values, 0.0), jnp.where(mask, targets, 0.0)
+    mean_x, mean_y = (share * x).sum(0), (share * y).sum(0)
+    x, y = x - mean_x[None], y - mean_y[None]
+    spread = (share * (x * x + y * y)).sum(0) + jnp.square(mean_x - mean_y)
+    ccc = 2.0 * (share * x * y).sum(0) / (spread + CCC_EPSILON)
+    return masked_mean(1.0 - ccc, number >= 2)
+
+
+def squared_error_loss(
+    values: Float[Array, "samples dimensions"],
+    targets: Float[Array, "samples dimensions"],
+    mask: Bool[Array, "samples dimensions"],
+) -> Float[jax.Array, ""]:
+    """Returns the mean squared error, mean over the dimensions that are rated.
+
+    Without a rating, loss and gradient are 0.
+    """
+    errors = jnp.where(mask, values - targets, 0.0)
+    number = mask.sum(0)  # [dimensions]
+    per_dimension = jnp.square(errors).sum(0) / jnp.maximum(number, 1).astype(
+        errors.dtype
+    )
+    return masked_mean(per_dimension, number > 0)
+
+
+DIMENSION_LOSSES = {"ccc": concordance_loss, "mse": squared_error_loss}
+
+
 def make_loss_fn(
     apply_fn: Callable[[Params, Array], jax.Array],
     family: Family = "softmax",
     class_weights: np.ndarray | None = None,
     smoothing: float = 0.0,
+    num_dimensions: int = 0,
+    dimension_loss: DimensionLoss = "ccc",
+    dimension_weight: float = 1.0,
 ) -> Callable[[Params, Batch], jax.Array]:
-    """Returns loss_fn(params, batch) -> [] for a model of logits.
+    """Returns loss_fn(params, batch) -> [] for a model of logits and dimensions.
+
+    The loss is that of the classes, the first columns, plus `dimension_weight` times
+    that of the dimensions, the last; what a model lacks adds nothing.
 
     Args:
-      apply_fn: (params, inputs [samples, ...]) -> logits [samples, classes].
+      apply_fn: (params, inputs [samples, ...]) -> outputs [samples, classes +
+        dimensions].
       family: 'softmax' (label set as a distribution) or 'sigmoid' (yes/no per class).
       class_weights: [classes], as of `effective_number_weights`; None for none.
       smoothing: label smoothing e in [0, 1).
+      num_dimensions: how many of the last columns are dimensions.
+      dimension_loss: 'ccc' or 'mse'.
+      dimension_weight: of the dimensions' loss.
     """
-    loss = LOSSES[family]
+    loss, of_dimensions = LOSSES[family], DIMENSION_LOSSES[dimension_loss]
 
     def loss_fn(params: Params, batch: Batch) -> jax.Array:
-        logits = apply_fn(params, batch.inputs)
-        return loss(logits, batch.targets, batch.mask, class_weights, smoothing)
+        outputs = apply_fn(params, batch.inputs)
+        columns = (outputs, batch.targets, batch.mask)
+        num_classes = outputs.shape[-1] - num_dimensions
+        total = jnp.zeros((), outputs.dtype)
+        if num_classes:
+            logits, y, answered = (x[:, :num_classes] for x in columns)
+            total = loss(logits, y, answered, class_weights, smoothing)
+        if num_dimensions:
+            values, y, rated = (x[:, num_classes:] for x in columns)
+            total = total + dimension_weight * of_dimensions(values, y, rated)
+        return total
 
     return loss_fn
 
@@ -127,3 +245,23 @@ def link(rates: Array, family: Family) -> jax.Array:
 def predict(logits: Array, family: Family) -> jax.Array:
     """Returns probabilities [..., classes] of the family."""
     return jax.nn.softmax(logits) if family == "softmax" else jax.nn.sigmoid(logits)
+
+
+def on_classes(
+    fn: Callable[[jax.Array], jax.Array], columns: Array, num_dimensions: int
+) -> jax.Array:
+    """Applies `fn` to the classes' columns and leaves those of dimensions as they are.
+
+    Args:
+      fn: [..., classes] -> [..., classes], for example `predict` or `link`.
+      columns: [..., classes + dimensions].
+      num_dimensions: how many of the last columns are dimensions.
+    """
+    columns = jnp.asarray(columns)
+    num_classes = columns.shape[-1] - num_dimensions
+    if not num_dimensions:
+        return fn(columns)
+    if not num_classes:
+        return columns
+    classes = fn(columns[..., :num_classes])
+    return jnp.concatenate([classes, columns[..., num_classes:]], axis=-1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaperser_jax import heads, losses
-from metaperser_jax.losses import Family
+from metaperser_jax.losses import DimensionLoss, Family
 from metaperser_jax.meta import learners
 from metaperser_jax.meta.learners import STRENGTH, MetaLearner
 from metaperser_jax.settings import MetaSettings, Settings
@@ -26,11 +26,14 @@ class Model(NamedTuple):
     """A head as pure functions of its parameters."""
 
     init_fn: Callable[[jax.Array], Params]  # key -> fresh parameters
-    loss_fn: Callable[[Params, Batch], jax.Array]
-    predict_fn: Callable[[Params, Array], jax.Array]  # -> [samples, classes]
+    loss_fn: Callable[[Params, Batch], jax.Array]  # of a pool or of a query set
+    predict_fn: Callable[[Params, Array], jax.Array]  # -> [samples, outputs]:
+    #   probabilities of the classes, then standardised values of the dimensions
     embed_fn: Callable[[Params, Array], jax.Array]  # -> [samples, hidden]
-    link_fn: Callable[[Array], jax.Array]  # rates -> logits
-    rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]]
+    link_fn: Callable[[Array], jax.Array]  # rates -> logits; dimensions: the identity
+    rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]]  # sums, answers [outputs]
+    support_loss_fn: Callable[[Params, Batch], jax.Array]  # of a support set; the
+    #   same object as loss_fn where the two do not differ
 
 
 class ModelSpec(NamedTuple):
@@ -45,6 +48,10 @@ class ModelSpec(NamedTuple):
     smoothing: float
     class_weights: tuple[float, ...] | None
     listener_width: int = 0
+    num_dimensions: int = 0  # columns after the classes; then there may be no class
+    dimension_loss: DimensionLoss = "ccc"  # of pools and query sets
+    dimension_support_loss: DimensionLoss = "mse"  # of support sets, see docs
+    dimension_weight: float = 1.0  # of the dimensions beside the classes
 
 
 class Recipe(NamedTuple):
@@ -85,26 +92,71 @@ DERIVED = {
 def make_model(spec: ModelSpec) -> Model:
     """Returns the head of a specification; the same object for the same one."""
     head = heads.make_head(
-        spec.num_classes, spec.hidden, spec.activation, spec.listener_width
+        spec.num_classes,
+        spec.hidden,
+        spec.activation,
+        spec.listener_width,
+        spec.num_dimensions,
     )
     apply_fn = functools.partial(heads.apply_head, head)
+    predict = functools.partial(losses.predict, family=spec.family)
+    link = functools.partial(losses.link, family=spec.family)
+
+    def predict_fn(params: Params, inputs: Array) -> jax.Array:
+        outputs = apply_fn(params, inputs)
+        return losses.on_classes(predict, outputs, spec.num_dimensions)
+
+    loss_fn = _make_loss_fn(spec, apply_fn, spec.dimension_loss)
+    same = not spec.num_dimensions or spec.dimension_support_loss == spec.dimension_loss
+    return Model(
+        lambda key: heads.init_head(head, key, spec.layers, spec.width),
+        loss_fn,
+        predict_fn,
+        functools.partial(heads.embed_inputs, head),
+        lambda rates: losses.on_classes(link, rates, spec.num_dimensions),
+        functools.partial(label_totals, spec),
+        loss_fn if same else _make_loss_fn(spec, apply_fn, spec.dimension_support_loss),
+    )
+
+
+def _make_loss_fn(
+    spec: ModelSpec,
+    apply_fn: Callable[[Params, Array], jax.Array],
+    dimension_loss: DimensionLoss,
+) -> Callable[[Params, Batch], jax.Array]:
     weights = None
     if spec.class_weights is not None:
         weights = np.asarray(spec.class_weights, np.float32)
+    return losses.make_loss_fn(
+        apply_fn,
+        spec.family,
+        weights,
+        spec.smoothing,
+        spec.num_dimensions,
+        dimension_loss,
+        spec.dimension_weight,
+    )
 
-    def rates_fn(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        if spec.family == "sigmoid":
-            return jnp.where(batch.mask, batch.targets, 0.0).sum(0), batch.mask.sum(0)
-        y = losses.normalise_targets(batch.targets, batch.mask)
-        return y.sum(0), jnp.broadcast_to(y.sum(), y.shape[1:])
 
-    return Model(
-        lambda key: heads.init_head(head, key, spec.layers, spec.width),
-        losses.make_loss_fn(apply_fn, spec.family, weights, spec.smoothing),
-        lambda params, inputs: losses.predict(apply_fn(params, inputs), spec.family),
-        functools.partial(heads.embed_inputs, head),
-        functools.partial(losses.link, family=spec.family),
-        rates_fn,
+def label_totals(spec: ModelSpec, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Returns the sum of the targets [outputs] and the number of answers [outputs].
+
+    In the softmax family a label set counts as one answer, shared by its labels. For
+    dimensions these are the sum of the standardised ratings and their number.
+    """
+    total = jnp.where(batch.mask, batch.targets, 0.0).sum(0)
+    answers = batch.mask.sum(0)
+    if spec.family == "sigmoid" or not spec.num_classes:
+        return total, answers
+    classes = slice(spec.num_classes)
+    y = losses.normalise_targets(batch.targets[:, classes], batch.mask[:, classes])
+    shared = jnp.broadcast_to(y.sum(), y.shape[1:])
+    if not spec.num_dimensions:
+        return y.sum(0), shared
+    rest = slice(spec.num_classes, None)
+    return (
+        jnp.concatenate([y.sum(0), total[rest]]),
+        jnp.concatenate([shared, answers[rest].astype(shared.dtype)]),
     )
 
 
@@ -117,6 +169,7 @@ def make_maml(model: Model, meta: MetaSettings, adapt: str) -> MetaLearner:
         meta.num_steps,
         adapt,
         meta.init_learning_rate,
+        support_loss_fn=model.support_loss_fn,
         rate_bounds=(low, high) if bounded else None,
         proximal=meta.proximal,
         multi_step_weights=meta.multi_step_weights or None,
@@ -135,26 +188,36 @@ def make_learner(
       name: of the learner.
       spec: of the model.
       meta: settings of the inner loop.
-      prior: [classes] rates of the training listeners, read by 'base_rate'.
+      prior: [classes] rates of the training listeners, read by 'base_rate'; those of
+        dimensions, standardised, are 0.
     """
     model = make_model(spec)
-    loss_fn = model.loss_fn
+    loss_fn, support_loss_fn = model.loss_fn, model.support_loss_fn
+    rates = np.asarray((*prior, *(0.0,) * spec.num_dimensions), np.float32)
     makers: dict[str, Callable[[], MetaLearner]] = {
         "maml": lambda: make_maml(model, meta, meta.adapt),
         "anil": lambda: make_maml(model, meta, "classifier/.*"),
         "listener_embedding": lambda: make_maml(model, meta, "listener/embedding"),
         "reptile": lambda: learners.reptile(
-            loss_fn, meta.num_steps, meta.adapt, meta.init_learning_rate
+            loss_fn,
+            meta.num_steps,
+            meta.adapt,
+            meta.init_learning_rate,
+            support_loss_fn=support_loss_fn,
         ),
-        "prototypes": lambda: learners.prototypes(loss_fn, model.embed_fn),
+        "prototypes": lambda: learners.prototypes(
+            loss_fn, model.embed_fn, num_dimensions=spec.num_dimensions
+        ),
         "no_adaptation": lambda: learners.no_adaptation(loss_fn),
-        "nearest_listener": lambda: learners.nearest_listener(loss_fn),
-        "fine_tune": lambda: learners.maml(loss_fn, FINE_TUNE_STEPS),
+        "nearest_listener": lambda: learners.nearest_listener(support_loss_fn),
+        "fine_tune": lambda: learners.maml(
+            loss_fn, FINE_TUNE_STEPS, support_loss_fn=support_loss_fn
+        ),
         "prior_calibration": lambda: learners.prior_calibration(
             loss_fn, model.predict_fn, model.link_fn, model.rates_fn
         ),
         "base_rate": lambda: learners.base_rate(
-            loss_fn, np.asarray(prior, np.float32), model.link_fn, model.rates_fn
+            loss_fn, rates, model.link_fn, model.rates_fn
         ),
     }
     return makers[name]()
@@ -226,6 +289,10 @@ def model_spec(
     width: int,
     num_classes: int,
     counts: np.ndarray,
+    num_dimensions: int = 0,
+    dimension_loss: DimensionLoss = "ccc",
+    dimension_support_loss: DimensionLoss = "mse",
+    dimension_weight: float = 1.0,
 ) -> ModelSpec:
     """Returns the model's specification.
 
@@ -233,11 +300,16 @@ def model_spec(
       settings: of the run.
       layers: hidden-state layers of the features.
       width: of the features.
-      num_classes: of the corpus.
+      num_classes: of the corpus; 0 for dimensions alone.
       counts: [classes] how often the training listeners gave each label.
+      num_dimensions: that are learned.
+      dimension_loss: of pools and query sets.
+      dimension_support_loss: of support sets.
+      dimension_weight: of the dimensions' loss beside that of the classes.
     """
     loss = settings.loss
-    weights = losses.effective_number_weights(counts) if loss.class_balanced else None
+    balanced = loss.class_balanced and num_classes > 0
+    weights = losses.effective_number_weights(counts) if balanced else None
     return ModelSpec(
         layers,
         width,
@@ -247,4 +319,8 @@ def model_spec(
         loss.family,
         loss.smoothing,
         None if weights is None else tuple(float(w) for w in weights),
+        num_dimensions=num_dimensions,
+        dimension_loss=dimension_loss,
+        dimension_support_loss=dimension_support_loss,
+        dimension_weight=dimension_weight,
     )

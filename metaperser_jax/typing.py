@@ -14,11 +14,16 @@ SupportMode = Literal["independent", "same", "disjoint"]
 
 
 class Batch(NamedTuple):
-    """Labelled clips of one listener, padded; leading axes (tasks) may be added."""
+    """Labelled clips of one listener, padded; leading axes (tasks) may be added.
+
+    Where dimensions are learned, their columns stand after those of the classes.
+    """
 
     inputs: Array  # [samples, layers, width] pooled hidden states
-    targets: Array  # [samples, classes] multi-hot, 0 where not answered
-    mask: Array  # [samples, classes] True = this answer counts; padding is all False
+    targets: Array  # [samples, classes + dimensions] multi-hot, then standardised
+    #   ratings; 0 where not answered
+    mask: Array  # [samples, classes + dimensions] True = this answer counts; padding
+    #   is all False
 
 
 class Episode(NamedTuple):
@@ -101,5 +106,5 @@ class Pool(NamedTuple):
     row: np.ndarray  # [ratings] int32, index into `inputs`
     clip: np.ndarray  # [ratings] int32
     annotator: np.ndarray  # [ratings] int32, -1 = not in this split
-    targets: np.ndarray  # [ratings, classes] float32
-    mask: np.ndarray  # [ratings, classes] bool
+    targets: np.ndarray  # [ratings, classes + dimensions] float32, see `Batch`
+    mask: np.ndarray  # [ratings, classes + dimensions] bool

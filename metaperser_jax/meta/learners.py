@@ -28,7 +28,7 @@ from metaperser_jax.typing import (
     Params,
 )
 
-PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, classes]
+PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, outputs]
 STRENGTH = "strength"  # how many clips the shared model is worth, [1]
 NO_STEPS = AdaptInfo(np.zeros((0,), np.float32))  # numpy: no device at import
 
@@ -53,6 +53,7 @@ def maml(
     adapt: str = ".*",
     init_learning_rate: float = 1e-2,
     *,
+    support_loss_fn: LossFn | None = None,
     rate_bounds: tuple[float, float] | None = None,
     proximal: float = 0.0,
     multi_step_weights: tuple[float, ...] | None = None,
@@ -66,10 +67,12 @@ def maml(
     is `adapt` from trained parameters; `num_steps=0` is plain training.
 
     Args:
-      loss_fn: (params, batch) -> [] loss.
+      loss_fn: (params, batch) -> [] loss, of the query set.
       num_steps: inner steps n.
       adapt: regular expression over parameter paths, matched in full.
       init_learning_rate: every rate's start.
+      support_loss_fn: what the inner steps descend, for losses that a few clips
+        cannot tell well; None takes `loss_fn`.
       rate_bounds: (low, high) the rates are clamped to when used.
       proximal: weight of |phi - theta|^2 / 2 in the inner loss.
       multi_step_weights: [num_steps] weights of the query loss after each step
@@ -82,6 +85,7 @@ def maml(
     """
     _check_maml(num_steps, multi_step_weights, task_chunk)
     loop = InnerLoop(num_steps, rate_bounds, proximal, remat)
+    inner_loss_fn = support_loss_fn or loss_fn
 
     def init(params: Params) -> MetaParams:
         rates = learning_rates.init(params, adapt, num_steps, init_learning_rate)
@@ -95,7 +99,7 @@ def maml(
         num_steps: int | None = None,
     ) -> tuple[Params, AdaptInfo]:
         params, info, _ = inner_loop.run(
-            loop, loss_fn, *meta_params, support, order=order, num_steps=num_steps
+            loop, inner_loss_fn, *meta_params, support, order=order, num_steps=num_steps
         )
         return params, info
 
@@ -107,7 +111,7 @@ def maml(
             return loss_fn(params, episode.query), info
         _, info, losses = inner_loop.run(
             loop,
-            loss_fn,
+            inner_loss_fn,
             *meta_params,
             episode.support,
             order=order,
@@ -194,6 +198,7 @@ def reptile(
     adapt: str = ".*",
     init_learning_rate: float = 1e-2,
     *,
+    support_loss_fn: LossFn | None = None,
     task_chunk: int | None = None,
 ) -> MetaLearner:
     """Reptile (Nichol et al. 2018): the meta-gradient is theta - phi.
@@ -201,7 +206,9 @@ def reptile(
     It is expressed as the loss |theta - phi|^2 / 2 with phi held fixed; `query_loss`
     in MetaInfo is the loss on the query set after adaptation, for the log.
     """
-    learner = maml(loss_fn, num_steps, adapt, init_learning_rate)
+    learner = maml(
+        loss_fn, num_steps, adapt, init_learning_rate, support_loss_fn=support_loss_fn
+    )
 
     def meta_loss(
         meta_params: MetaParams, episodes: Episode, *, order: Order = "first"
@@ -230,13 +237,14 @@ def base_rate(
     """The listener's own base rate: what it says whatever it hears.
 
     The classifier's kernel is zero and its bias the link of the smoothed rates
-    (sum of targets + strength * prior) / (answers + strength).
+    (sum of targets + strength * prior) / (answers + strength). For a dimension this is
+    the listener's mean rating, shrunk towards that of the training listeners.
 
     Args:
       loss_fn: (params, batch) -> [] loss.
-      prior: [classes] rates of the training listeners.
-      link_fn: rates [classes] -> logits [classes].
-      rates_fn: batch -> (sum of targets [classes], answers [classes]).
+      prior: [outputs] rates of the training listeners; 0 for standardised dimensions.
+      link_fn: rates [outputs] -> logits [outputs]; the identity for dimensions.
+      rates_fn: batch -> (sum of targets [outputs], answers [outputs]).
       strength: how many clips the prior is worth.
       classifier: path of the layer that holds `kernel` and `bias`.
     """
@@ -270,13 +278,14 @@ def prior_calibration(
 
     bias += link(smoothed rates) - link(mean prediction on the support clips), where the
     rates are smoothed towards that mean prediction by `strength` clips. An empty
-    support set changes nothing.
+    support set changes nothing. For a dimension, whose link is the identity, this adds
+    the mean residual on the n rated clips, times n / (n + strength).
     """
 
     def closed_form(meta_params: MetaParams, support: Batch) -> Params:
         total, answers = rates_fn(support)
         predicted = predict_fn(meta_params.params, support.inputs)
-        kept = jnp.where(support.mask, predicted, 0.0).sum(0)  # [classes]
+        kept = jnp.where(support.mask, predicted, 0.0).sum(0)  # [outputs]
         mean = kept / jnp.maximum(support.mask.sum(0), 1).astype(kept.dtype)
         mean = jnp.where(answers > 0, mean, 0.5)
         worth = _strength(meta_params)
@@ -295,6 +304,7 @@ def prototypes(
     *,
     strength: float = 4.0,
     classifier: str = "classifier",
+    num_dimensions: int = 0,
 ) -> MetaLearner:
     """Prototypes per class for multi-label data (after Snell et al. 2017).
 
@@ -303,25 +313,46 @@ def prototypes(
     w_c the classifier's column. Since -|f - p_c|^2 is linear in f up to a constant, the
     adapted classifier is kernel 2 p_c and bias b_c + |w_c/2|^2 - |p_c|^2: with no
     support it is the shared classifier itself.
+
+    A dimension has no classes to be near to: its column, one of the last
+    `num_dimensions`, keeps the shared kernel, and its bias moves by the mean residual
+    on the n rated clips, times n / (n + strength).
     """
 
     def closed_form(meta_params: MetaParams, support: Batch) -> Params:
         leaves = trees.flatten(meta_params.params)
-        kernel = leaves[f"{classifier}/kernel"]  # [hidden, classes]
+        kernel = leaves[f"{classifier}/kernel"]  # [hidden, outputs]
         bias = leaves[f"{classifier}/bias"]
-        given = jnp.where(support.mask, support.targets, 0.0)  # [samples, classes]
-        total = embed_fn(meta_params.params, support.inputs).T @ given
-        shared = kernel / 2
+        num_classes = bias.shape[0] - num_dimensions
+        units = embed_fn(meta_params.params, support.inputs)  # [samples, hidden]
+        given = jnp.where(support.mask, support.targets, 0.0)  # [samples, outputs]
         worth = _strength(meta_params)
-        centres = (total + worth * shared) / (given.sum(0) + worth)[None, :]
-        offset = jnp.square(shared).sum(0) - jnp.square(centres).sum(0)
+        centred, offset = _class_centres(
+            units, given[:, :num_classes], kernel[:, :num_classes], worth
+        )
+        if num_dimensions:
+            centred = jnp.concatenate([centred, kernel[:, num_classes:]], axis=1)
+            residual = given - units @ kernel - bias[None]
+            total = jnp.where(support.mask, residual, 0.0).sum(0)
+            shift = total / (support.mask.sum(0) + worth)  # [outputs]
+            offset = jnp.concatenate([offset, shift[num_classes:]])
         adapted = {
-            f"{classifier}/kernel": 2 * centres,
+            f"{classifier}/kernel": centred,
             f"{classifier}/bias": bias + offset,
         }
         return trees.replace(meta_params.params, adapted)
 
     return _adapts_without_steps(loss_fn, _with_strength(strength), closed_form)
+
+
+def _class_centres(
+    units: jax.Array, given: jax.Array, kernel: jax.Array, worth: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the adapted kernel [hidden, classes] and the bias' change [classes]."""
+    shared = kernel / 2
+    centres = (units.T @ given + worth * shared) / (given.sum(0) + worth)[None, :]
+    offset = jnp.square(shared).sum(0) - jnp.square(centres).sum(0)
+    return 2 * centres, offset
 
 
 def nearest_listener(loss_fn: LossFn) -> MetaLearner:

@@ -109,11 +109,21 @@ class TestHead:
         params = heads.init_head(head, jax.random.key(0), LAYERS, WIDTH)
         assert set(params) == {"layers", "projector", "classifier"}
 
+    @pytest.mark.parametrize(("classes", "dimensions"), [(4, 3), (0, 1), (0, 3)])
+    def test_values_of_dimensions_stand_after_the_classes(self, classes, dimensions):
+        head = heads.make_head(classes, HIDDEN, num_dimensions=dimensions)
+        params = heads.init_head(head, jax.random.key(0), LAYERS, WIDTH)
+        found = apply_head(head, params, np.ones((2, LAYERS, WIDTH), np.float32))
+        assert found.shape == (2, classes + dimensions)
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             ({"activation": "relo"}, "activation='relo': expected one of none, relu"),
             ({"num_classes": 1}, "num_classes=1"),
+            ({"num_classes": 1, "num_dimensions": 3}, "num_classes=1"),
+            ({"num_classes": 0}, "num_classes=0, num_dimensions=0"),
+            ({"num_dimensions": -1}, "num_dimensions=-1"),
             ({"hidden": 0}, "hidden=0"),
             ({"listener_width": -1}, "listener_width=-1"),
         ],

@@ -317,3 +317,223 @@ class TestMaskedMean:
         assert (
             losses.masked_mean(np.full(3, np.nan, np.float32), np.zeros(3, bool)) == 0
         )
+
+
+def random_ratings(rng, samples=12, dimensions=3):
+    values = rng.normal(size=(samples, dimensions)).astype(np.float32)
+    targets = (0.5 * values + rng.normal(size=values.shape) + 0.3).astype(np.float32)
+    mask = rng.random(values.shape) < 0.8
+    mask[2] = False
+    return values, targets, mask
+
+
+def loop_concordance(values, targets, mask):
+    found = []
+    for x, y, m in zip(values.T, targets.T, mask.T, strict=True):
+        x, y = x[m].astype(np.float64), y[m].astype(np.float64)
+        if len(x) < 2:
+            continue
+        covariance = np.mean((x - x.mean()) * (y - y.mean()))
+        spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+        found.append(1 - 2 * covariance / (spread + 1e-6))
+    return np.mean(found) if found else 0.0
+
+
+def loop_squared_error(values, targets, mask):
+    rated = [column for column in range(mask.shape[1]) if mask[:, column].any()]
+    errors = (values - targets).astype(np.float64) ** 2
+    return np.mean([errors[mask[:, c], c].mean() for c in rated]) if rated else 0.0
+
+
+RATING_LOOPS = {"ccc": loop_concordance, "mse": loop_squared_error}
+RATING_LOSSES = {
+    name: jax.jit(jax.value_and_grad(fn))
+    for name, fn in losses.DIMENSION_LOSSES.items()
+}
+
+
+def second_derivative(fn):
+    """Of the loss after a gradient step on itself, as the outer loop takes it."""
+
+    def after_a_step(values, targets, mask):
+        stepped = values - 0.5 * jax.grad(fn)(values, targets, mask)
+        return fn(stepped, targets, mask)
+
+    return jax.jit(jax.value_and_grad(after_a_step))
+
+
+AFTER_A_STEP = {
+    name: second_derivative(fn) for name, fn in losses.DIMENSION_LOSSES.items()
+}
+
+
+@pytest.mark.parametrize("name", RATING_LOSSES)
+class TestDimensionLosses:
+    def test_equal_a_loop_over_dimensions(self, rng, name):
+        data = random_ratings(rng)
+        loss, _ = RATING_LOSSES[name](*data)
+        np.testing.assert_allclose(loss, RATING_LOOPS[name](*data), rtol=1e-5)
+
+    def test_cells_that_are_not_rated_and_padding_do_not_matter(self, rng, name):
+        values, targets, mask = random_ratings(rng)
+        loss, grads = RATING_LOSSES[name](values, targets, mask)
+        hidden = np.where(mask, values, np.nan), np.where(mask, targets, np.inf)
+        padded = [np.pad(x, [(0, 5), (0, 0)], constant_values=9) for x in hidden]
+        same, padded_grads = RATING_LOSSES[name](
+            *padded, np.pad(mask, [(0, 5), (0, 0)])
+        )
+        np.testing.assert_allclose(same, loss, rtol=1e-6)
+        np.testing.assert_allclose(padded_grads[:12], grads, rtol=1e-5, atol=1e-7)
+        assert not padded_grads[12:].any()
+        assert not grads[~mask].any()
+
+    def test_a_dimension_that_is_not_rated_does_not_count(self, rng, name):
+        values, targets, mask = random_ratings(rng)
+        mask[:, 1] = False
+        loss, _ = RATING_LOSSES[name](values, targets, mask)
+        others = [x[:, [0, 2]] for x in (values, targets, mask)]
+        np.testing.assert_allclose(loss, RATING_LOSSES[name](*others)[0], rtol=1e-6)
+
+    @pytest.mark.parametrize("through_a_step", [False, True])
+    def test_gradient_is_the_numerical_one(self, rng, name, through_a_step):
+        """In float64, also of the loss after an inner step."""
+        with jax.enable_x64(True):
+            fn = (AFTER_A_STEP if through_a_step else RATING_LOSSES)[name]
+            values, targets, mask = random_ratings(rng, samples=4)
+            values = values.astype(np.float64)
+            _, grads = fn(values, targets, mask)
+            for index in np.ndindex(values.shape):
+                step = np.zeros_like(values)
+                step[index] = 1e-6
+                above, below = (
+                    fn(values + sign * step, targets, mask)[0] for sign in (1, -1)
+                )
+                slope = (above - below) / 2e-6
+                np.testing.assert_allclose(grads[index], slope, atol=1e-8)
+
+    @pytest.mark.parametrize(
+        "case", ["nothing", "one rating", "equal ratings", "equal values", "all equal"]
+    )
+    def test_where_little_is_known_all_derivatives_are_finite(self, rng, name, case):
+        values, targets, mask = random_ratings(rng, samples=6)
+        mask = np.ones_like(mask)
+        if case == "nothing":
+            mask[:] = False
+        if case == "one rating":
+            mask[1:] = False
+        if case in ("equal ratings", "all equal"):
+            targets[:] = 0.7
+        if case in ("equal values", "all equal"):
+            values[:] = 0.7
+        for fn in (RATING_LOSSES[name], AFTER_A_STEP[name]):
+            loss, grads = fn(values, targets, mask)
+            assert np.isfinite(loss)
+            assert np.isfinite(grads).all()
+
+    @pytest.mark.parametrize("samples", [0, 4])
+    def test_without_a_rating_loss_and_gradient_are_zero(self, name, samples):
+        values = np.full((samples, 2), 0.3, np.float32)
+        loss, grads = RATING_LOSSES[name](values, values + 1, values > 9)
+        assert loss == 0
+        assert not grads.any()
+
+
+class TestConcordanceLoss:
+    def test_of_a_perfect_model_is_zero_and_of_an_opposite_one_two(self):
+        y = np.array([[-1.0], [0.0], [1.0]], np.float32)
+        mask = np.ones_like(y, bool)
+        assert losses.concordance_loss(y, y, mask) < 1e-6
+        np.testing.assert_allclose(losses.concordance_loss(-y, y, mask), 2, atol=1e-6)
+
+    def test_asks_for_location_and_scale(self):
+        """(x + c): 2 v / (2 v + c^2); (a x): 2 a v / (v + a^2 v); v = 2/3."""
+        y = np.array([[-1.0], [0.0], [1.0]], np.float32)
+        mask, v = np.ones_like(y, bool), 2 / 3
+        shifted = losses.concordance_loss(y + 1, y, mask)
+        np.testing.assert_allclose(shifted, 1 - 2 * v / (2 * v + 1), rtol=1e-5)
+        scaled = losses.concordance_loss(3 * y, y, mask)
+        np.testing.assert_allclose(scaled, 1 - 6 * v / (v + 9 * v), rtol=1e-5)
+
+    @pytest.mark.parametrize(("rated", "expected"), [(1, 0.0), (6, 1.0)])
+    def test_equal_ratings_teach_nothing_and_a_single_one_does_not_count(
+        self, rng, rated, expected
+    ):
+        values = rng.normal(size=(6, 1)).astype(np.float32)
+        mask = np.arange(6)[:, None] < rated
+        loss, grads = RATING_LOSSES["ccc"](values, np.full_like(values, 0.5), mask)
+        np.testing.assert_allclose(loss, expected, atol=1e-6)
+        np.testing.assert_allclose(grads, 0, atol=1e-7)
+
+
+class TestClassesAndDimensions:
+    """The two losses of one batch, and what each adds."""
+
+    def batch(self, rng):
+        logits, labels, answered = random_batch(rng, classes=4)
+        values, targets, rated = random_ratings(rng)
+        outputs = np.concatenate([logits, values], 1)
+        batch = Batch(
+            outputs,
+            np.concatenate([labels, targets], 1),
+            np.concatenate([answered, rated], 1),
+        )
+        return batch, (logits, labels, answered), (values, targets, rated)
+
+    @pytest.mark.parametrize("family", LOSSES)
+    @pytest.mark.parametrize("name", RATING_LOOPS)
+    def test_the_loss_is_the_weighted_sum(self, rng, family, name):
+        batch, of_classes, of_dimensions = self.batch(rng)
+        loss_fn = losses.make_loss_fn(
+            lambda _, inputs: inputs, family, None, 0.05, 3, name, 0.7
+        )
+        expected = LOOPS[family](*of_classes, np.ones(4), 0.05)
+        expected += 0.7 * RATING_LOOPS[name](*of_dimensions)
+        np.testing.assert_allclose(jax.jit(loss_fn)({}, batch), expected, rtol=1e-5)
+
+    def test_there_may_be_no_classes(self, rng):
+        values, targets, rated = random_ratings(rng)
+        loss_fn = losses.make_loss_fn(lambda _, x: x, num_dimensions=3)
+        np.testing.assert_allclose(
+            loss_fn({}, Batch(values, targets, rated)),
+            loop_concordance(values, targets, rated),
+            rtol=1e-5,
+        )
+
+    @pytest.mark.parametrize("num_dimensions", [0, 2, 5])
+    def test_on_classes_leaves_dimensions_as_they_are(self, rng, num_dimensions):
+        columns = rng.normal(size=(2, 3, 5)).astype(np.float32)
+        found = losses.on_classes(jax.nn.softmax, columns, num_dimensions)
+        classes = 5 - num_dimensions
+        np.testing.assert_array_equal(found[..., classes:], columns[..., classes:])
+        if classes:
+            np.testing.assert_allclose(found[..., :classes].sum(-1), 1, rtol=1e-6)
+
+
+class TestDimensionScale:
+    RAW = np.array([[1, np.nan, 4, 3], [3, np.nan, 4, np.nan], [5, np.nan, 4, 7.0]])
+
+    def test_is_that_of_what_was_rated(self):
+        scale = losses.fit_dimension_scale(self.RAW)
+        np.testing.assert_allclose(scale.mean, [3, 0, 4, 5])
+        np.testing.assert_allclose(scale.deviation, [np.sqrt(8 / 3), 1, 1, 2])
+
+    def test_joined_ratings_are_standardised_and_go_back(self, rng):
+        raw = np.where(rng.random((50, 2)) < 0.8, rng.normal(40, 9, (50, 2)), np.nan)
+        scale = losses.fit_dimension_scale(raw)
+        labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 50)]
+        targets, mask = losses.join_targets(labels, labels > 0, raw, scale)
+        assert targets.dtype == np.float32
+        np.testing.assert_array_equal(targets[:, :3], labels)
+        np.testing.assert_array_equal(mask[:, :3], labels > 0)
+        np.testing.assert_array_equal(mask[:, 3:], ~np.isnan(raw))
+        assert not targets[~mask].any()
+        z = np.where(mask, targets, np.nan)[:, 3:]
+        np.testing.assert_allclose(np.nanmean(z, 0), 0, atol=1e-5)
+        np.testing.assert_allclose(np.nanstd(z, 0), 1, rtol=1e-5)
+        np.testing.assert_allclose(z * scale.deviation + scale.mean, raw, rtol=1e-5)
+
+    def test_there_may_be_no_classes(self):
+        scale = losses.fit_dimension_scale(self.RAW)
+        none = np.zeros((3, 0), np.float32)
+        targets, mask = losses.join_targets(none, none > 0, self.RAW, scale)
+        assert targets.shape == mask.shape == (3, 4)
