@@ -390,6 +390,261 @@ def label_totals(batch):
     return jnp.where(batch.mask, batch.targets, 0.0).sum(0), batch.mask.sum(0)
 
 
+class TestSupportLoss:
+    """The inner steps may descend another loss than the query set is judged by."""
+
+    def test_inner_steps_descend_it_and_the_query_loss_does_not(self, rng):
+        def doubled(params, batch):
+            return 2.0 * network_loss(params, batch)
+
+        meta_params = NETWORK_MAML.init(network_params(rng))
+        halved = MetaParams(
+            meta_params.params,
+            {path: rate / 2 for path, rate in meta_params.learning_rates.items()},
+        )
+        episodes = network_episodes(rng)
+        learner = learners.maml(network_loss, 3, support_loss_fn=doubled)
+        loss, info = meta_loss(learner, halved, episodes, "second")
+        expected, plain = meta_loss(NETWORK_MAML, meta_params, episodes, "second")
+        np.testing.assert_allclose(loss, expected, rtol=1e-10)
+        np.testing.assert_allclose(
+            info.support_losses, 2 * plain.support_losses, rtol=1e-10
+        )
+
+    def test_the_multi_step_loss_judges_by_the_query_loss(self, rng):
+        last = learners.maml(
+            network_loss,
+            2,
+            support_loss_fn=network_squares,
+            multi_step_weights=(0.0, 1.0),
+        )
+        meta_params = last.init(network_params(rng))
+        episodes = network_episodes(rng)
+        plain = learners.maml(network_loss, 2, support_loss_fn=network_squares)
+        np.testing.assert_allclose(
+            meta_loss(last, meta_params, episodes, "second")[0],
+            meta_loss(plain, meta_params, episodes, "second")[0],
+            rtol=1e-10,
+        )
+
+    def test_reptile_drifts_along_it(self, rng):
+        learner = learners.reptile(
+            network_loss, 2, init_learning_rate=0.2, support_loss_fn=network_squares
+        )
+        by_squares = learners.maml(network_squares, 2, init_learning_rate=0.2)
+        meta_params = learner.init(network_params(rng))
+        episodes = network_episodes(rng, tasks=1)
+        support, query = trees.take(episodes, 0)
+        phi, _ = adapt(by_squares, meta_params, support)
+        drift = trees.subtract(meta_params.params, phi)
+        grads = meta_grad(learner, meta_params, episodes, "first")
+        assert_trees_close(grads.params, drift)
+        _, info = meta_loss(learner, meta_params, episodes, "first")
+        expected = jitted(network_loss)(phi, query)
+        np.testing.assert_allclose(info.query_loss, expected, rtol=1e-10)
+
+
+def network_squares(params, batch):
+    return jnp.square(network_predict(params, batch.inputs) - batch.targets).mean()
+
+
+# Two classes and two dimensions on the same network, or the dimensions alone.
+
+
+def rating_values(params, inputs):
+    classifier = params["classifier"]
+    values = network_embed(params, inputs) @ classifier["kernel"]
+    return values + classifier["bias"][None, :]
+
+
+def rating_problem(rng, num_classes):
+    outputs, samples = num_classes + 2, 7
+    params = network_params(rng)
+    params["classifier"] = {
+        "kernel": rng.normal(size=(6, outputs)),
+        "bias": rng.normal(size=outputs),
+    }
+    targets = rng.normal(size=(samples, outputs))
+    targets[:, :num_classes] = rng.random((samples, num_classes)) < 0.5
+    mask = rng.random((samples, outputs)) < 0.7
+    mask[:, :num_classes] = True
+    mask[:2, num_classes:] = True
+    return params, Batch(rng.normal(size=(samples, 4)), targets, mask)
+
+
+def shrunk_residual(params, support, num_classes, strength):
+    """Mean of what is left of the ratings, times n / (n + strength)."""
+    values = np.asarray(jitted(rating_values)(params, support.inputs))
+    shift = []
+    for column in range(num_classes, values.shape[1]):
+        kept = support.mask[:, column]
+        left = (support.targets - values)[kept, column]
+        shift.append(left.mean() * kept.sum() / (kept.sum() + strength))
+    return np.array(shift)
+
+
+@pytest.mark.parametrize("num_classes", [0, 2])
+class TestClosedFormsOfDimensions:
+    def loss(self, params, batch):
+        return rating_values(params, batch.inputs).sum()
+
+    def predict(self, num_classes):
+        def predict(params, inputs):
+            values = rating_values(params, inputs)
+            return losses.on_classes(jax.nn.sigmoid, values, 2)
+
+        return predict
+
+    def link(self, rates):
+        return losses.on_classes(lambda p: jnp.log(p / (1 - p)), rates, 2)
+
+    def test_prototypes_move_the_bias_by_the_shrunk_residual(self, rng, num_classes):
+        params, support = rating_problem(rng, num_classes)
+        learner = learners.prototypes(
+            self.loss, network_embed, strength=3.0, num_dimensions=2
+        )
+        adapted, _ = adapt(learner, learner.init(params), support)
+        before, after = params["classifier"], adapted["classifier"]
+        d = slice(num_classes, None)
+        np.testing.assert_allclose(after["kernel"][:, d], before["kernel"][:, d])
+        np.testing.assert_allclose(
+            (after["bias"] - before["bias"])[d],
+            shrunk_residual(params, support, num_classes, 3.0),
+            rtol=1e-10,
+        )
+        if num_classes:  # they see nothing of the dimensions
+            alone = learners.prototypes(self.loss, network_embed, strength=3.0)
+            c = slice(num_classes)
+            classifier = {"kernel": before["kernel"][:, c], "bias": before["bias"][c]}
+            only, _ = adapt(
+                alone,
+                alone.init({**params, "classifier": classifier}),
+                Batch(support.inputs, support.targets[:, c], support.mask[:, c]),
+            )
+            np.testing.assert_allclose(
+                after["kernel"][:, c], only["classifier"]["kernel"], rtol=1e-10
+            )
+            np.testing.assert_allclose(
+                after["bias"][c], only["classifier"]["bias"], rtol=1e-10
+            )
+
+    def test_prior_calibration_moves_it_as_well(self, rng, num_classes):
+        params, support = rating_problem(rng, num_classes)
+        learner = learners.prior_calibration(
+            self.loss, self.predict(num_classes), self.link, label_totals, strength=3.0
+        )
+        adapted, _ = adapt(learner, learner.init(params), support)
+        before, after = params["classifier"], adapted["classifier"]
+        np.testing.assert_allclose(after["kernel"], before["kernel"])
+        np.testing.assert_allclose(
+            (after["bias"] - before["bias"])[num_classes:],
+            shrunk_residual(params, support, num_classes, 3.0),
+            rtol=1e-10,
+        )
+
+    def test_base_rate_is_the_mean_rating_shrunk_to_the_pooled_one(
+        self, rng, num_classes
+    ):
+        params, support = rating_problem(rng, num_classes)
+        prior = np.array([*(0.3, 0.6)[:num_classes], 0.0, 0.0])
+        learner = learners.base_rate(
+            self.loss, prior, self.link, label_totals, strength=2.0
+        )
+        adapted, _ = adapt(learner, learner.init(params), support)
+        found = jitted(self.predict(num_classes))(adapted, rng.normal(size=(3, 4)))
+        total = np.where(support.mask, support.targets, 0).sum(0)
+        expected = (total + 2 * prior) / (support.mask.sum(0) + 2)
+        np.testing.assert_allclose(found, np.tile(expected, (3, 1)), rtol=1e-10)
+
+    def test_an_empty_support_set_changes_nothing(self, rng, num_classes):
+        params, support = rating_problem(rng, num_classes)
+        empty = support._replace(mask=np.zeros_like(support.mask))
+        for learner in (
+            learners.prototypes(self.loss, network_embed, num_dimensions=2),
+            learners.prior_calibration(
+                self.loss, self.predict(num_classes), self.link, label_totals
+            ),
+        ):
+            adapted, _ = adapt(learner, learner.init(params), empty)
+            assert_trees_close(adapted, params)
+
+
+class TestListenersWhoUseTheScaleDifferently:
+    """Pure regression: each listener shifts and stretches the same true valence."""
+
+    NUM_SUPPORT, NUM_QUERY, WIDTH = 8, 24, 5
+
+    def listeners(self, seed, count):
+        """Ratings a_l z + b_l + noise of clips with valence z = w x, |w| = 1."""
+        rng = np.random.default_rng(seed)
+        samples = self.NUM_SUPPORT + self.NUM_QUERY
+        inputs = rng.normal(size=(count, samples, self.WIDTH))
+        w = np.array([0.6, -0.5, 0.4, 0.4, -0.3])
+        valence = inputs @ (w / np.linalg.norm(w))
+        scale = rng.uniform(0.4, 1.6, (count, 1))
+        shift = rng.normal(0, 1, (count, 1))
+        noise = rng.normal(0, 0.3, valence.shape)
+        targets = (scale * valence + shift + noise)[..., None]
+        batch = Batch(inputs, targets, np.ones(targets.shape, bool))
+        at = self.NUM_SUPPORT
+        return Episode(
+            jax.tree.map(lambda x: x[:, :at], batch),
+            jax.tree.map(lambda x: x[:, at:], batch),
+        )
+
+    def embed(self, params, inputs):
+        return inputs
+
+    def loss_fn(self, name):
+        def apply(params, inputs):
+            classifier = params["classifier"]
+            return inputs @ classifier["kernel"] + classifier["bias"][None, :]
+
+        return losses.make_loss_fn(apply, num_dimensions=1, dimension_loss=name)
+
+    def learner(self, num_steps):
+        return learners.maml(
+            self.loss_fn("ccc"), num_steps, support_loss_fn=self.loss_fn("mse")
+        )
+
+    def train(self, learner, meta_params, rate, num_steps=200):
+        """Gradient descent on the outer loss over the training listeners."""
+        episodes = self.listeners(1, 40)
+
+        def step(meta_params, _):
+            def loss(m):
+                return learner.meta_loss(m, episodes, order="second")[0]
+
+            grads = jax.grad(loss)(meta_params)
+            return jax.tree.map(lambda p, g: p - rate * g, meta_params, grads), None
+
+        def loop(start):
+            return jax.lax.scan(step, start, length=num_steps)[0]
+
+        return jit(loop)(meta_params)
+
+    def test_meta_trained_adaptation_learns_to_calibrate_a_new_one(self):
+        start = {"kernel": np.full((self.WIDTH, 1), 0.01), "bias": np.zeros(1)}
+        pooled = self.learner(0)
+        shared = self.train(pooled, pooled.init({"classifier": start}), 0.3)
+        learner = self.learner(3)
+        trained = self.train(learner, learner.init(shared.params), 0.05)
+        tests = self.listeners(2, 40)
+
+        def concordance(learner, meta_params):
+            return 1 - meta_loss(learner, meta_params, tests, "first")[0]
+
+        shifted = learners.prototypes(
+            self.loss_fn("ccc"), self.embed, strength=1.0, num_dimensions=1
+        )
+        unadapted = concordance(pooled, shared)
+        by_shift = concordance(shifted, shifted.init(shared.params))
+        adapted = concordance(learner, trained)
+        assert unadapted < by_shift - 0.05
+        assert by_shift < adapted - 0.05  # it learned the listener's scale as well
+        assert adapted > 0.85
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
