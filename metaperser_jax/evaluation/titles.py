@@ -25,7 +25,12 @@ METRICS = {
     "nll": Metric("NLL", "nats", lower_is_better=True),
     "brier": Metric("Brier", lower_is_better=True),
     "ece": Metric("ECE", lower_is_better=True),
+    "ccc": Metric("CCC"),
+    "pearson": Metric("Pearson r"),
+    "rmse": Metric("RMSE", "SD", lower_is_better=True),
+    "mae": Metric("MAE", "SD", lower_is_better=True),
 }
+OF_DIMENSIONS = ("ccc", "pearson", "rmse", "mae")  # also for each one: 'ccc_valence'
 
 
 METHOD_GROUPS = {
@@ -73,11 +78,37 @@ NOT_DEPLOYABLE = frozenset({"oracle", "ground_truth", "wrong_listener"})
 SCENARIO_TITLES = {"seen": "Seen utterances", "unseen": "Unseen utterances"}
 
 
+# Kinds of listeners: '' where a corpus knows none, 'all' = all kinds together.
+GROUP_TITLES = {
+    "": "Listeners",
+    "observer": "Observers",
+    "self": "Self-raters",
+    "all": "All listeners",
+}
+
+
+ENCODER_TITLES = {
+    "logmel": "Log-mel (no weights)",
+    "facebook/wav2vec2-base": "wav2vec 2.0 Base",
+    "facebook/wav2vec2-large": "wav2vec 2.0 Large",
+    "facebook/wav2vec2-large-lv60": "wav2vec 2.0 Large (LV-60)",
+    "facebook/hubert-base-ls960": "HuBERT Base",
+    "facebook/hubert-large-ll60k": "HuBERT Large",
+    "microsoft/wavlm-base": "WavLM Base",
+    "microsoft/wavlm-base-plus": "WavLM Base+",
+    "microsoft/wavlm-large": "WavLM Large",
+}
+
+
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def metric_info(metric: str) -> Metric:
     """Returns how to show a metric; an unknown one is taken as higher-is-better."""
+    first, _, dimension = metric.partition("_")
+    if dimension and first in OF_DIMENSIONS:
+        title = f"{METRICS[first].title}, {dimension.replace('_', ' ')}"
+        return METRICS[first]._replace(title=clean_text(title))
     return METRICS.get(metric, Metric(clean_text(metric.replace("_", " "))))
 
 
@@ -95,6 +126,16 @@ def method_title(method: str) -> str:
 def scenario_title(scenario: str) -> str:
     """Returns the human-readable name of a scenario; an unknown one keeps its own."""
     return SCENARIO_TITLES.get(scenario, clean_text(scenario))
+
+
+def group_title(group: str) -> str:
+    """Returns the human-readable name of a kind of listeners; an unknown keeps its."""
+    return GROUP_TITLES.get(group, clean_text(group))
+
+
+def encoder_title(encoder: str) -> str:
+    """Returns the human-readable name of an encoder; an unknown one keeps its own."""
+    return ENCODER_TITLES.get(encoder, clean_text(encoder))
 
 
 def clean_text(text: str) -> str:
@@ -135,6 +176,16 @@ def sort_metrics(metrics: Iterable[str]) -> list[str]:
 def sort_scenarios(scenarios: Iterable[str]) -> list[str]:
     """Returns 'seen' before 'unseen', each once, unknown ones last."""
     return _in_order(scenarios, SCENARIO_TITLES)
+
+
+def sort_groups(groups: Iterable[str]) -> list[str]:
+    """Returns the kinds of listeners, each once, unknown ones last."""
+    return _in_order(groups, GROUP_TITLES)
+
+
+def sort_encoders(encoders: Iterable[str]) -> list[str]:
+    """Returns the encoders in the order of the tables, each once, unknown ones last."""
+    return _in_order(encoders, ENCODER_TITLES)
 
 
 def is_number(value: Any) -> bool:

@@ -89,3 +89,25 @@ def test_cleaned_text_keeps_its_length_and_can_be_encoded(text):
     assert len(cleaned) == len(text)
     cleaned.encode("utf-8")
     assert titles.clean_text(cleaned) == cleaned
+
+
+def test_kinds_of_listeners_and_encoders_keep_their_names_where_unknown():
+    assert titles.group_title("self") == "Self-raters"
+    assert titles.group_title("expert\x1b") == "expert\N{REPLACEMENT CHARACTER}"
+    assert titles.encoder_title("microsoft/wavlm-large") == "WavLM Large"
+    assert titles.encoder_title("mine") == "mine"
+
+
+def test_kinds_and_encoders_are_sorted_with_unknown_ones_last():
+    assert titles.sort_groups(["x", "all", "self", "observer", ""]) == [
+        "",
+        "observer",
+        "self",
+        "all",
+        "x",
+    ]
+    assert titles.sort_encoders(["mine", "microsoft/wavlm-large", "logmel"]) == [
+        "logmel",
+        "microsoft/wavlm-large",
+        "mine",
+    ]
