@@ -51,7 +51,9 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         tensor, text = tfds.features.Tensor, tfds.features.Text
-        scalar, raw = tfds.features.Scalar, tfds.features.Encoding.BYTES
+        # As bytes: else float64 is written as float32, and int16 in up to ten bytes.
+        raw, flag = tfds.features.Encoding.BYTES, tfds.features.Scalar(np.bool_)
+        one, three = ({"shape": x, "dtype": np.float64} for x in ((), (3,)))
         return tfds.core.DatasetInfo(
             builder=self,
             description="Utterances of IEMOCAP with all that each rater wrote.",
@@ -63,14 +65,14 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
                     "speaker": text(),  # 'Ses01F'
                     "scenario": text(),  # 'impro01', 'script01_1'
                     "kind": text(),  # 'script', 'improvisation', 'other'
-                    "scripted": scalar(np.bool_),
-                    "start": scalar(np.float64),  # seconds into the dialog
-                    "end": scalar(np.float64),
+                    "scripted": flag,
+                    "start": tensor(encoding=raw, **one),  # seconds into the dialog
+                    "end": tensor(encoding=raw, **one),
                     "transcript": text(),
-                    "has_transcript": scalar(np.bool_),
+                    "has_transcript": flag,
                     "consensus": text(),
                     # valence, activation, dominance; NaN = none
-                    "triple": tensor(shape=(3,), dtype=np.float64),
+                    "triple": tensor(encoding=raw, **three),
                     "sha256": text(),
                     "audio": tensor(shape=(None,), dtype=np.int16, encoding=raw),
                     "labels": tfds.features.Sequence(
@@ -81,7 +83,7 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
                             "rater": text(),
                             "comment": text(),
                             # val, act, dom; NaN = not rated
-                            "values": tensor(shape=(3,), dtype=np.float64),
+                            "values": tensor(encoding=raw, **three),
                         }
                     ),
                 }

@@ -130,7 +130,7 @@ def _prepare(spec: IemocapSpec, files: tree.Tree, data_dir: pathlib.Path):
     """Returns the prepared builder."""
     from metaperser_jax.data.iemocap import builder as tfds_package  # slow import
 
-    name = tfds_package.config_name(tree.fingerprint(files), spec.max_seconds)
+    name = tfds_package.config_name(tree.fingerprint(files), float(spec.max_seconds))
 
     def make_builder():
         return tfds_package.IemocapUtterances(

@@ -6,7 +6,7 @@ difference is said.
 
 import collections
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,12 +167,12 @@ def check_derived(
     blocks: Sequence[Block], where: str, problems: Problems
 ) -> dict[str, Rederived]:
     """Derives codes and triples again; one warning for each kind that differs."""
-    checks: dict[str, Callable[[Sequence[Block]], Rederived]] = {
-        "consensus": rederive_codes,
-        "triple": rederive_triples,
-    }
+    checks = (
+        ("consensus", "consensus_mismatch", rederive_codes),
+        ("triple", "triple_mismatch", rederive_triples),
+    )
     results = {}
-    for name, rederive_fn in checks.items():
+    for name, kind, rederive_fn in checks:
         result = results[name] = rederive_fn(blocks)
         if result.mismatches:
             shown = "; ".join(
@@ -180,7 +180,7 @@ def check_derived(
                 for x in result.mismatches[:MAX_EXAMPLES]
             )
             message = f"{result.text} from what the raters' rows give: {shown}"
-            problems.warning(f"{name}_mismatch", where, message)
+            problems.warning(kind, where, message)
     return results
 
 
