@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
-from metaperser_jax import check, forecast, settings, sweep
+from metaperser_jax import check, forecast, settings, sweep, tabulate
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.evaluate import evaluate
 from metaperser_jax.evaluation import protocol, report, tables
@@ -200,8 +200,6 @@ def _work(job: Job, problems: Problems) -> None:
         count = sweep.run_sweep(job.settings, job.folder, problems, job.shard)
         log.info("%d cells computed; --mode=tables makes the tables", count)
     elif job.mode == "tables":
-        from metaperser_jax import tabulate
-
         made = tabulate.tabulate(
             job.settings, job.folder, problems, job.plain, job.command
         )

@@ -1,0 +1,213 @@
+"""From the finished cells of a sweep to its tables."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from metaperser_jax import cells
+from metaperser_jax.cells import Cell
+from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluation import paper, protocol
+from metaperser_jax.evaluation.predictions import load_predictions
+from metaperser_jax.evaluation.protocol import Predictions, Scores
+from metaperser_jax.results import BOOTSTRAP_SEED, read_json
+from metaperser_jax.settings import Settings
+
+Job = tuple[int, int]  # seed and fold
+
+
+class Made(NamedTuple):
+    """The tables."""
+
+    text: str  # for the console
+    paths: list[pathlib.Path]
+
+
+class Rows(NamedTuple):
+    """What the tables are made from, see `evaluation.paper`."""
+
+    records: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    per_listener: list[dict[str, Any]]
+
+
+class Finished(NamedTuple):
+    """The cells of one encoder that count: whole jobs."""
+
+    encoder: str
+    methods: list[str]
+    rows: dict[Job, dict[str, dict[str, Any]]]  # job -> method -> line
+    planned: int  # cells
+    done: int
+
+
+def tabulate(
+    settings: Settings,
+    workdir: pathlib.Path,
+    problems: Problems,
+    config: dict[str, Any],
+    command: str,
+) -> Made:
+    """Scores the finished cells and writes the tables to `<workdir>/tables`.
+
+    A fold of a seed counts once all its methods are done, so that all methods are
+    compared on the same listeners and clips.
+
+    Raises:
+      InputError: no fold is complete.
+    """
+    known = cells.read_cells(workdir, problems)
+    finished = [
+        one
+        for encoder in dict.fromkeys(v.encoder for v in cells.variants(settings))
+        if (one := find_finished(settings, workdir, encoder, known)).rows
+    ]
+    if not finished:
+        raise InputError(
+            f"{workdir}: no fold of a sweep is complete there: run the same config "
+            "with --mode=sweep first."
+        )
+    rows = Rows([], [], [])
+    for one in finished:
+        for kind in sorted(_kinds(one)):
+            score_kind(settings, workdir, one, kind, rows)
+    spec = paper.PaperSpec(
+        title=f"Adapting to new listeners: {rows.records[0]['corpus']}",
+        headline_support=settings.evaluation.headline_support,
+        metrics=tuple(settings.evaluation.headline_metrics),
+        encoders=tuple(one.encoder for one in finished),
+        provenance={
+            "command": command,
+            "config": config,
+            "cells": {one.encoder: f"{one.done} of {one.planned}" for one in finished},
+            "variants": _variant_notes(settings, workdir),
+        },
+    )
+    made = paper.write_tables(workdir / "tables", *rows, spec)
+    return Made(made.text, made.paths)
+
+
+def find_finished(
+    settings: Settings,
+    workdir: pathlib.Path,
+    encoder: str,
+    known: dict[Cell, dict[str, Any]],
+) -> Finished:
+    """Returns an encoder's complete (seed, fold) jobs, as the sweep planned them."""
+    jobs: dict[Job, dict[str, dict[str, Any]]] = {}
+    planned = done = 0
+    methods: list[str] = []
+    for variant in cells.variants(settings):
+        note = read_json(cells.variant_folder(workdir, variant) / "variant.json")
+        if variant.encoder != encoder or note is None:
+            continue
+        methods = note["methods"]
+        planned += note["num_folds"] * len(methods)
+        for fold in range(note["num_folds"]):
+            found = {
+                method: row
+                for method in methods
+                if (row := known.get(Cell(encoder, variant.seed, fold, method)))
+                and row["hash"] == note["evaluation_hash"]
+            }
+            done += len(found)
+            if len(found) == len(methods):
+                jobs[variant.seed, fold] = found
+    return Finished(encoder, methods, jobs, planned, done)
+
+
+def score_kind(
+    settings: Settings, workdir: pathlib.Path, one: Finished, kind: str, rows: Rows
+) -> None:
+    """Adds the rows of one kind of listeners to `rows`."""
+    jobs = {j: r for j, r in one.rows.items() if _first(r)["kind"] == kind}
+    names = {
+        annotator: name
+        for found in jobs.values()
+        for annotator, name in zip(
+            _first(found)["annotators"], _first(found)["listeners"], strict=True
+        )
+    }
+    facts = {"encoder": one.encoder, "group": kind}
+    counts = {
+        "num_seeds": len({seed for seed, _ in jobs}),
+        "num_folds": len({_first(found)["partition"] for found in jobs.values()}),
+    }
+    chosen = settings.evaluation
+    corpus = _first(next(iter(jobs.values())))["corpus"]
+    for scenario in chosen.scenarios:
+        scores, annotators = score_methods(settings, workdir, jobs, scenario, one)
+        if not scores:
+            continue
+        rows.records.extend(
+            {**row, **facts, **counts}
+            for row in protocol.records(scores, corpus, scenario, chosen.num_draws)
+        )
+        rows.comparisons.extend(
+            {**row, **facts} for row in protocol.comparisons(scores, scenario)
+        )
+        heard = [names[a] for a in annotators]
+        rows.per_listener.extend(
+            {**row, **facts} for row in protocol.per_listener(scores, scenario, heard)
+        )
+
+
+def score_methods(
+    settings: Settings,
+    workdir: pathlib.Path,
+    jobs: dict[Job, dict[str, dict[str, Any]]],
+    scenario: str,
+    one: Finished,
+) -> tuple[dict[tuple[str, int], Scores], list[int]]:
+    """Returns the scores of all methods, and the listeners they are of.
+
+    Predictions of one method at a time are in memory.
+    """
+    scores: dict[tuple[str, int], Scores] = {}
+    annotators: list[int] = []
+    for method in one.methods:
+        parts = list(_parts(workdir, jobs, scenario, method))
+        if not parts:
+            continue
+        found = protocol.concatenate(parts)
+        annotators = found.annotators.tolist()
+        scores |= protocol.score_all(
+            found,
+            settings.loss.family,
+            settings.evaluation.num_resamples,
+            settings.seed * 1000 + BOOTSTRAP_SEED,
+        )
+    return scores, annotators
+
+
+def _parts(
+    workdir: pathlib.Path,
+    jobs: dict[Job, dict[str, dict[str, Any]]],
+    scenario: str,
+    method: str,
+) -> Iterator[Predictions]:
+    for found in jobs.values():
+        kept = load_predictions(workdir / found[method]["predictions"])
+        if scenario in kept and len(kept[scenario].annotators):
+            yield kept[scenario]
+
+
+def _first(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns any line of a job: what belongs to the fold is the same in all."""
+    return next(iter(found.values()))
+
+
+def _kinds(one: Finished) -> set[str]:
+    return {_first(found)["kind"] for found in one.rows.values()}
+
+
+def _variant_notes(settings: Settings, workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what each variant's numbers come from: versions, hashes, seeds."""
+    notes = []
+    for variant in cells.variants(settings):
+        note = read_json(cells.variant_folder(workdir, variant) / "variant.json")
+        if note is not None:
+            notes.append(
+                {key: note[key] for key in (*variant._fields, "versions", "hashes")}
+            )
+    return notes
