@@ -145,7 +145,7 @@ def label_totals(spec: ModelSpec, batch: Batch) -> tuple[jax.Array, jax.Array]:
     dimensions these are the sum of the standardised ratings and their number.
     """
     total = jnp.where(batch.mask, batch.targets, 0.0).sum(0)
-    answers = batch.mask.sum(0)
+    answers = jnp.asarray(batch.mask).sum(0)
     if spec.family == "sigmoid" or not spec.num_classes:
         return total, answers
     classes = slice(spec.num_classes)

@@ -153,6 +153,125 @@ class TestLearners:
         np.testing.assert_allclose(answers, expected[1])
 
 
+JOINT = SPEC._replace(num_dimensions=2)
+ALONE = JOINT._replace(num_classes=0, class_weights=None)
+
+
+def make_rated_batch(rng, spec, *leading):
+    """The classes of `make_batch`, if any, then two standardised dimensions."""
+    batch = make_batch(rng, *leading)
+    values = rng.normal(size=(*batch.targets.shape[:-1], 2)).astype(np.float32)
+    rated = rng.random(values.shape) < 0.8
+    targets = [batch.targets[..., : spec.num_classes], np.where(rated, values, 0)]
+    mask = [batch.mask[..., : spec.num_classes], rated]
+    return Batch(
+        batch.inputs,
+        np.concatenate(targets, -1, dtype=np.float32),
+        np.concatenate(mask, -1),
+    )
+
+
+@pytest.mark.parametrize("spec", [JOINT, ALONE], ids=["joint", "alone"])
+class TestDimensions:
+    def learner_for(self, method, spec):
+        spec = methods.spec_for(method, spec)
+        prior = PRIOR[: spec.num_classes] if method == "base_rate" else ()
+        return methods.make_learner(methods.learner_of(method), spec, META, prior), spec
+
+    @pytest.mark.parametrize("method", LEARNED)
+    def test_every_method_adapts_and_predicts(self, rng, method, spec):
+        learner, own = self.learner_for(method, spec)
+        model = methods.make_model(own)
+        support = make_rated_batch(rng, spec)
+
+        def answer(key):
+            params = model.init_fn(key)
+            if method == "nearest_listener":
+                params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+            adapted, _ = learner.adapt(learner.init(params), support, order="first")
+            return model.predict_fn(adapted, support.inputs)
+
+        found = jax.eval_shape(answer, jax.random.key(0))
+        assert found.shape == (6, spec.num_classes + 2)
+        assert found.dtype == jnp.float32
+
+    @pytest.mark.parametrize("method", ["full", "reptile", "prototypes"])
+    def test_meta_gradients_are_finite_and_reach_every_output(self, rng, method, spec):
+        """Also where a support set holds a single rating, or none."""
+        learner, own = self.learner_for(method, spec)
+        model = methods.make_model(own)
+        support, query = make_rated_batch(rng, spec, 3), make_rated_batch(rng, spec, 3)
+        dimensions = slice(spec.num_classes, None)
+        support.mask[0, 1:, dimensions] = False
+        support.mask[1, :, dimensions] = False
+
+        def grads(key):
+            def loss(meta_params):
+                episodes = Episode(support, query)
+                return learner.meta_loss(meta_params, episodes, order="second")[0]
+
+            return jax.grad(loss)(learner.init(model.init_fn(key)))
+
+        found = jax.jit(grads)(jax.random.key(0))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+        assert (np.abs(found.params["classifier"]["bias"]) > 0).all()
+
+    def test_predictions_are_probabilities_then_values(self, rng, spec):
+        model = methods.make_model(spec)
+        params = model.init_fn(jax.random.key(0))
+        params["classifier"]["bias"] += 9.0
+        found = model.predict_fn(params, make_batch(rng).inputs)
+        if spec.num_classes:
+            sums = found[:, : spec.num_classes].sum(-1)
+            np.testing.assert_allclose(sums, 1, rtol=1e-5)
+        assert (found[:, spec.num_classes :] > 1).all()
+        rates = jnp.array([0.2] * spec.num_classes + [-1.5, 0.0])
+        linked = model.link_fn(rates)
+        np.testing.assert_array_equal(linked[spec.num_classes :], rates[-2:])
+        np.testing.assert_allclose(linked[:-2], np.log(0.2), rtol=1e-6)
+
+    @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+    def test_totals_are_of_what_was_rated(self, rng, spec, family):
+        batch = make_rated_batch(rng, spec)
+        model = methods.make_model(spec._replace(family=family))
+        total, answers = model.rates_fn(jax.tree.map(jnp.asarray, batch))
+        rated = batch.mask[:, spec.num_classes :]
+        np.testing.assert_array_equal(answers[spec.num_classes :], rated.sum(0))
+        values = np.where(rated, batch.targets[:, spec.num_classes :], 0)
+        np.testing.assert_allclose(total[spec.num_classes :], values.sum(0), rtol=1e-5)
+        np.testing.assert_allclose(
+            total[: spec.num_classes],
+            batch.targets[:, : spec.num_classes].sum(0),
+            rtol=1e-5,
+        )
+
+    def test_base_rate_answers_the_shrunk_mean_rating(self, rng, spec):
+        learner, _ = self.learner_for("base_rate", spec)
+        model = methods.make_model(spec)
+        support = make_rated_batch(rng, spec)
+        meta_params = learner.init(model.init_fn(jax.random.key(0)))
+        params, _ = learner.adapt(meta_params, support, order="first")
+        found = model.predict_fn(params, make_batch(rng).inputs)[:, -2:]
+        expected = support.targets.sum(0)[-2:] / (support.mask.sum(0)[-2:] + 1)
+        np.testing.assert_allclose(found, np.tile(expected, (6, 1)), rtol=1e-4)
+
+    def test_the_two_losses_differ_only_where_there_are_dimensions(self, rng, spec):
+        model, batch = methods.make_model(spec), make_rated_batch(rng, spec)
+        params = model.init_fn(jax.random.key(0))
+        values = model.predict_fn(params, batch.inputs)[:, -2:]
+        rated = values, batch.targets[:, -2:], batch.mask[:, -2:]
+        difference = losses.concordance_loss(*rated) - losses.squared_error_loss(*rated)
+        np.testing.assert_allclose(
+            model.loss_fn(params, batch) - model.support_loss_fn(params, batch),
+            difference,
+            rtol=1e-4,
+        )
+        same = methods.make_model(spec._replace(dimension_support_loss="ccc"))
+        assert same.support_loss_fn is same.loss_fn
+        classes = methods.make_model(SPEC)
+        assert classes.support_loss_fn is classes.loss_fn
+
+
 class TestStart:
     def test_pretrained_tensors_are_taken_over_and_new_ones_kept(self):
         shared = {"head": {"kernel": 1, "bias": 2}, "old": 3}
@@ -250,6 +369,21 @@ class TestModelSpec:
     def test_without_class_balance_there_are_no_weights(self):
         settings = self.settings(class_balanced=False)
         assert methods.model_spec(settings, 3, 8, 3, np.ones(3)).class_weights is None
+
+    def test_it_takes_dimensions_and_there_may_be_no_classes(self):
+        spec = methods.model_spec(
+            self.settings(),
+            3,
+            8,
+            0,
+            np.zeros(0),
+            num_dimensions=2,
+            dimension_loss="mse",
+            dimension_support_loss="ccc",
+            dimension_weight=0.5,
+        )
+        assert spec.class_weights is None
+        assert spec[-4:] == (2, "mse", "ccc", 0.5)
 
     def test_weights_enter_the_loss(self, rng):
         batch = make_batch(rng)

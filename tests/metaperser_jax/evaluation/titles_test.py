@@ -52,6 +52,13 @@ def test_labels_carry_units_and_unknown_metrics_keep_their_names():
     assert titles.scenario_title("wild") == "wild"
 
 
+def test_a_metric_of_one_dimension_is_shown_as_that_of_all():
+    assert titles.metric_label("rmse") == "RMSE (SD)"
+    assert titles.metric_label("rmse_self_esteem") == "RMSE, self esteem (SD)"
+    assert titles.metric_info("mae_valence").lower_is_better
+    assert not titles.metric_info("ccc_valence").lower_is_better
+
+
 @pytest.mark.parametrize(
     ("write", "value", "expected"),
     [
