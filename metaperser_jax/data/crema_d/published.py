@@ -125,8 +125,10 @@ def count_votes(answers: Answers, late: np.ndarray | None = None) -> Votes:
     table = np.zeros(shape, np.int64)
     np.add.at(table, (rows["clip"], rows["modality"], rows["label"]), 1)
     return {
-        (answers.clips[clip], MODALITIES[modality]): tuple(table[clip, modality])
-        for clip, modality in np.argwhere(table.any(axis=2))
+        (answers.clips[clip], MODALITIES[modality]): tuple(
+            table[clip, modality].tolist()
+        )
+        for clip, modality in np.argwhere(table.any(axis=2)).tolist()
     }
 
 

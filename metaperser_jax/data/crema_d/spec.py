@@ -75,7 +75,7 @@ def _number_faults(spec: CremaDSpec) -> list[str]:
     return faults
 
 
-def _is_within(value: Any, kind: Any, low: float, high: float) -> bool:
+def _is_within(value: Any, kind: Any, low: int | float, high: int | float) -> bool:
     return (
         isinstance(value, kind)
         and not isinstance(value, bool)
