@@ -240,6 +240,22 @@ def test_a_generated_copy_is_made_and_loaded_by_its_size(tmp_path):
     assert set(given(corpus)) == planned(plan, "voice")
 
 
+def test_a_stopped_build_leaves_nothing_and_is_begun_anew(
+    copy, tmp_path, loaded, monkeypatch
+):
+    from metaperser_jax.data.crema_d import builder
+
+    def stop(clip, *args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "read_clip", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load(copy, tmp_path)
+    assert not list(tmp_path.rglob("*.array_record*"))
+    assert given(load(copy, tmp_path)[0]) == given(loaded[0])
+
+
 def test_damaged_files_are_named(copy, tmp_path):
     load(copy, tmp_path)
     path = next(tmp_path.rglob("*set1.array_record-*"))
