@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -271,9 +272,14 @@ class TestModes:
     def test_check_prints_one_page(self, place, door, finished):
         process = door("--mode=check", f"--workdir={place / 'runs' / 'checked'}")
         assert process.returncode == 0
-        lines = process.stdout.splitlines()
+        head, _, listeners = process.stdout.partition("\n\nlisteners\n")
+        lines = head.splitlines()
         assert {line.split()[0] for line in lines} <= {"ok", "warning"}
         assert len(lines) <= 25
+        assert "\nverdict: listeners differ" in listeners
+        (page,) = re.findall("^page: (.+)$", listeners, re.MULTILINE)
+        assert page == str(place / "runs" / "checked" / "check" / "check.html")
+        assert "Verdict: listeners differ" in pathlib.Path(page).read_text()
         assert any("48 clips, 10 listeners, 400 ratings" in line for line in lines)
         assert any("methods to train: full, minus_lslr" in line for line in lines)
 
