@@ -76,9 +76,13 @@ def base_config() -> ml_collections.ConfigDict:
     config.head.activation = "none"
 
     config.loss = ml_collections.ConfigDict()
+    config.loss.outputs = "categories"  # categories | dimensions | both
     config.loss.family = "softmax"  # softmax | sigmoid
     config.loss.class_balanced = True
     config.loss.smoothing = 0.05
+    config.loss.dimension_loss = "ccc"  # ccc | mse
+    config.loss.dimension_support_loss = "mse"  # of support sets
+    config.loss.dimension_weight = 1.0  # of the dimensions beside the categories
 
     config.pretrain = ml_collections.ConfigDict()
     config.pretrain.epochs = 20

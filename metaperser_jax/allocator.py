@@ -2,8 +2,8 @@
 
 Each call of a large encoder needs blocks of many megabytes. glibc hands such blocks
 back to the kernel when they are freed and must have their pages zeroed anew the next
-time (what that costs is in docs/encoders_speed.md). This touches the whole process, so only
-programs ask for it, never an import.
+time; docs/encoders_speed.md says what that costs. This touches the whole process, so
+only programs ask for it, never an import.
 """
 
 import ctypes

@@ -29,6 +29,7 @@ from metaperser_jax.experiment import (
     cache_dir,
     extract_shard,
     open_experiment,
+    outputs_of,
     settings_hash,
 )
 from metaperser_jax.results import write_json, write_results
@@ -41,7 +42,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 REPEAT_SECONDS = 1.0
 SWEEPING = ("sweep", "tables")
 SHARDED = ("features", "sweep")
-HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1")
+HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1", "ccc", "rmse")
 HEADLINE_REFERENCES = (
     "no_adaptation",
     "base_rate",
@@ -295,6 +296,7 @@ def _report(
     folder: pathlib.Path,
 ) -> None:
     chosen = experiment.settings.evaluation
+    metrics = protocol.headline_metrics(chosen.headline_metrics, outputs_of(experiment))
     data = write_results(experiment, predictions, config, command, folder)
     for scenario in predictions:
         print(
@@ -302,7 +304,7 @@ def _report(
                 data.records,
                 scenario,
                 chosen.headline_support,
-                chosen.headline_metrics,
+                metrics,
             )
         )
         print()

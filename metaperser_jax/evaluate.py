@@ -90,6 +90,7 @@ def evaluate_fold(experiment: Experiment, fold: Any) -> dict[str, Predictions]:
 def tested_methods(experiment: Experiment) -> list[str]:
     """Returns the methods that the corpus allows to be evaluated."""
     has_truth = experiment.corpus.ground_truth is not None
+    has_truth &= experiment.settings.loss.outputs == "categories"
     wanted = experiment.settings.evaluation.methods
     return [m for m in wanted if has_truth or m != "ground_truth"]
 

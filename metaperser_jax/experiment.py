@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaperser_jax import features, methods
+from metaperser_jax import features, losses, methods
 from metaperser_jax.data import corpora, episodes, ratings, splits
+from metaperser_jax.data.crema_d import CremaDSpec, load_crema_d
 from metaperser_jax.data.iemocap import IemocapSpec, load_iemocap
 from metaperser_jax.data.manifest import ManifestSpec, load_manifest
 from metaperser_jax.data.splits import Fold
@@ -22,9 +23,10 @@ from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.encoders.pretrained import load_encoder
 from metaperser_jax.encoders.tuning import Tuning, trainable
 from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluation.protocol import Outputs
 from metaperser_jax.features import Scaler
-from metaperser_jax.settings import Settings
-from metaperser_jax.typing import Batch, Corpus, Params, Pool
+from metaperser_jax.settings import LossSettings, Settings
+from metaperser_jax.typing import Batch, Corpus, Params, Pool, Ratings
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class FoldData(NamedTuple):
     scaler: Scaler
     spec: methods.ModelSpec
     prior: tuple[float, ...]  # [classes] rates of the training listeners
+    scale: losses.DimensionScale | None = None  # of the dimensions that are learned
 
 
 def open_experiment(
@@ -95,6 +98,8 @@ def load_corpus(settings: Settings, cache: pathlib.Path, problems: Problems) -> 
         return load_synthetic(spec, folder)
     if isinstance(spec, IemocapSpec):
         return load_iemocap(spec, folder, problems)
+    if isinstance(spec, CremaDSpec):
+        return load_crema_d(spec, folder, problems)
     return load_manifest(spec, problems)
 
 
@@ -240,7 +245,7 @@ def prepare_fold(experiment: Experiment, fold: Fold) -> FoldData:
     """Returns a fold's pools, standardised on its training ratings alone."""
     corpus, settings = experiment.corpus, experiment.settings
     inputs, row, valid = fold_inputs(experiment, fold)
-    usable = valid & has_answer(corpus, settings.loss.family)
+    usable = valid & has_answer(corpus, settings.loss)
 
     def rated(listeners: np.ndarray, clips: np.ndarray) -> np.ndarray:
         return splits.rated_by(corpus, listeners, clips) & usable
@@ -254,35 +259,100 @@ def prepare_fold(experiment: Experiment, fold: Fold) -> FoldData:
     everywhere = np.ones(len(corpus.clips), bool)
     alone = len(fold.test_listeners) < 2
     donors = fold.train_listeners if alone else fold.test_listeners
-    test = rated(np.union1d(fold.test_listeners, donors), everywhere)
+    chosen = {
+        "train": train,
+        "dev": rated(fold.dev_listeners, fold.dev_clips),
+        "test": rated(np.union1d(fold.test_listeners, donors), everywhere),
+    }
     clips = {
         "seen": splits.seen_clips(fold, corpus),
         "unseen": fold.unseen_clips,
     }
-    targets, mask = corpus.ratings.targets[train], corpus.ratings.mask[train]
-    counts = (targets * mask).sum(0)
+    columns, scale = learned_columns(corpus, settings.loss, train)
+    counted, answered = (
+        x[train] for x in (corpus.ratings.targets, corpus.ratings.mask)
+    )
+    weights = losses.effective_number_weights((counted * answered).sum(0))
+    weights = weights if settings.loss.class_balanced else None
+    num_classes, dimensions = learned_outputs(corpus, settings.loss)
+    pools = {
+        name: splits.make_pool(columns, inputs, row, keep, weights)
+        for name, keep in chosen.items()
+    }
     layers, width = inputs.shape[1:]
-    spec = methods.model_spec(settings, layers, width, len(corpus.classes), counts)
     return FoldData(
         fold,
-        splits.make_pool(corpus, inputs, row, train),
-        splits.make_pool(
-            corpus, inputs, row, rated(fold.dev_listeners, fold.dev_clips)
-        ),
-        splits.make_pool(corpus, inputs, row, test),
-        {name: chosen[corpus.ratings.clip] for name, chosen in clips.items()},
-        scaler,
-        spec,
-        label_rates(targets, mask, settings.loss.family),
+        **pools,
+        scenario={name: kept[corpus.ratings.clip] for name, kept in clips.items()},
+        scaler=scaler,
+        spec=methods.model_spec(settings, layers, width, num_classes, len(dimensions)),
+        prior=label_rates(counted, answered, settings.loss.family)
+        if num_classes
+        else (),
+        scale=scale,
     )
 
 
-def has_answer(corpus: Corpus, family: str) -> np.ndarray:
-    """Returns [ratings] bool: a label (softmax) or any answer (sigmoid) is there."""
+def learned_outputs(corpus: Corpus, loss: LossSettings) -> tuple[int, tuple[str, ...]]:
+    """Returns how many classes are learned, and which dimensions.
+
+    Raises:
+      InputError: dimensions are to be learned and the corpus has none.
+    """
+    if loss.outputs == "categories":
+        return len(corpus.classes), ()
+    if not corpus.dimensions:
+        raise InputError(
+            f"{corpus.name}: loss.outputs={loss.outputs!r}, but the corpus has no "
+            "dimensional ratings: name their columns (data.dimension_columns), or set "
+            "loss.outputs='categories'."
+        )
+    alone = loss.outputs == "dimensions"
+    return 0 if alone else len(corpus.classes), corpus.dimensions
+
+
+def outputs_of(experiment: Experiment) -> Outputs:
+    """Returns what the columns of targets and predictions stand for."""
+    loss = experiment.settings.loss
+    return Outputs(loss.family, *learned_outputs(experiment.corpus, loss))
+
+
+def learned_columns(
+    corpus: Corpus, loss: LossSettings, train: np.ndarray
+) -> tuple[Ratings, losses.DimensionScale | None]:
+    """Returns the ratings with the targets that are learned, and the dimensions' scale.
+
+    Args:
+      corpus: the corpus.
+      loss: says what is learned.
+      train: [ratings] bool, those that dimensions are standardised on.
+    """
+    ratings = corpus.ratings
+    num_classes, dimensions = learned_outputs(corpus, loss)
+    if not dimensions:
+        return ratings, None
+    scale = losses.fit_dimension_scale(ratings.dimensions[train])
+    targets, mask = losses.join_targets(
+        ratings.targets[:, :num_classes],
+        ratings.mask[:, :num_classes],
+        ratings.dimensions,
+        scale,
+    )
+    return ratings._replace(targets=targets, mask=mask), scale
+
+
+def has_answer(corpus: Corpus, loss: LossSettings) -> np.ndarray:
+    """Returns [ratings] bool: something that is learned is there.
+
+    Of the classes that is a label (softmax) or any answer (sigmoid).
+    """
+    num_classes, dimensions = learned_outputs(corpus, loss)
     given = corpus.ratings.mask
-    if family == "softmax":
+    if loss.family == "softmax":
         given = given & (corpus.ratings.targets > 0)
-    return np.asarray(given.any(-1))
+    graded = ~np.isnan(corpus.ratings.dimensions)
+    parts = [given] * bool(num_classes) + [graded] * bool(dimensions)
+    return np.concatenate(parts, axis=1).any(1)
 
 
 def label_rates(
@@ -323,8 +393,8 @@ def plan_dev(
 
 @functools.lru_cache(maxsize=64)
 def selection_loss(spec: methods.ModelSpec) -> Callable[[Params, Batch], jax.Array]:
-    """Returns what choices are made on: the plain NLL, no weights, no smoothing."""
-    plain = spec._replace(class_weights=None, smoothing=0.0)
+    """Returns what choices are made on: the plain loss, no weights, no smoothing."""
+    plain = spec._replace(class_balanced=False, smoothing=0.0)
     return methods.make_model(plain).loss_fn
 
 

@@ -111,7 +111,7 @@ def multilabel_cross_entropy(
     logits: Float[Array, "samples classes"],
     targets: Float[Array, "samples classes"],
     mask: Bool[Array, "samples classes"],
-    class_weights: Float[Array, " classes"] | None = None,
+    class_weights: Float[Array, "... classes"] | None = None,
     smoothing: float = 0.0,
 ) -> Float[jax.Array, ""]:
     """Returns the class-balanced cross-entropy over a set of clips, in nats per clip.
@@ -125,7 +125,7 @@ def multilabel_cross_entropy(
     y = (1.0 - smoothing) * y + (1.0 - y) * smoothing / (logits.shape[-1] - 1)
     losses = -(y * jax.nn.log_softmax(logits)).sum(-1)
     if class_weights is not None:
-        losses = losses * (y @ class_weights)
+        losses = losses * (y * jnp.broadcast_to(class_weights, y.shape)).sum(-1)
     return masked_mean(losses, present)
 
 
@@ -133,7 +133,7 @@ def multilabel_bce(
     logits: Float[Array, "samples classes"],
     targets: Float[Array, "samples classes"],
     mask: Bool[Array, "samples classes"],
-    class_weights: Float[Array, " classes"] | None = None,
+    class_weights: Float[Array, "... classes"] | None = None,
     smoothing: float = 0.0,
 ) -> Float[jax.Array, ""]:
     """Returns the class-balanced binary cross-entropy, in nats per answered cell.
@@ -143,7 +143,7 @@ def multilabel_bce(
     y = (1.0 - smoothing) * targets + 0.5 * smoothing
     losses = jnp.logaddexp(0.0, logits) - y * logits
     if class_weights is not None:
-        losses = losses * class_weights[None, :]
+        losses = losses * jnp.broadcast_to(class_weights, y.shape)
     return masked_mean(losses, mask)
 
 
@@ -196,7 +196,7 @@ DIMENSION_LOSSES = {"ccc": concordance_loss, "mse": squared_error_loss}
 def make_loss_fn(
     apply_fn: Callable[[Params, Array], jax.Array],
     family: Family = "softmax",
-    class_weights: np.ndarray | None = None,
+    class_balanced: bool = False,
     smoothing: float = 0.0,
     num_dimensions: int = 0,
     dimension_loss: DimensionLoss = "ccc",
@@ -211,7 +211,8 @@ def make_loss_fn(
       apply_fn: (params, inputs [samples, ...]) -> outputs [samples, classes +
         dimensions].
       family: 'softmax' (label set as a distribution) or 'sigmoid' (yes/no per class).
-      class_weights: [classes], as of `effective_number_weights`; None for none.
+      class_balanced: weigh labels with `batch.weights`, see
+        `effective_number_weights`.
       smoothing: label smoothing e in [0, 1).
       num_dimensions: how many of the last columns are dimensions.
       dimension_loss: 'ccc' or 'mse'.
@@ -226,7 +227,11 @@ def make_loss_fn(
         total = jnp.zeros((), outputs.dtype)
         if num_classes:
             logits, y, answered = (x[:, :num_classes] for x in columns)
-            total = loss(logits, y, answered, class_weights, smoothing)
+            weights = None
+            if class_balanced:
+                assert batch.weights is not None, "a class-balanced loss needs weights"
+                weights = batch.weights[:, :num_classes]
+            total = loss(logits, y, answered, weights, smoothing)
         if num_dimensions:
             values, y, rated = (x[:, num_classes:] for x in columns)
             total = total + dimension_weight * of_dimensions(values, y, rated)

@@ -46,7 +46,7 @@ class ModelSpec(NamedTuple):
     activation: str
     family: Family
     smoothing: float
-    class_weights: tuple[float, ...] | None
+    class_balanced: bool  # weigh labels with the weights of their batch
     listener_width: int = 0
     num_dimensions: int = 0  # columns after the classes; then there may be no class
     dimension_loss: DimensionLoss = "ccc"  # of pools and query sets
@@ -124,13 +124,10 @@ def _make_loss_fn(
     apply_fn: Callable[[Params, Array], jax.Array],
     dimension_loss: DimensionLoss,
 ) -> Callable[[Params, Batch], jax.Array]:
-    weights = None
-    if spec.class_weights is not None:
-        weights = np.asarray(spec.class_weights, np.float32)
     return losses.make_loss_fn(
         apply_fn,
         spec.family,
-        weights,
+        spec.class_balanced,
         spec.smoothing,
         spec.num_dimensions,
         dimension_loss,
@@ -284,15 +281,7 @@ def first_steps(rates: dict[str, Any], num_steps: int) -> dict[str, Any]:
 
 
 def model_spec(
-    settings: Settings,
-    layers: int,
-    width: int,
-    num_classes: int,
-    counts: np.ndarray,
-    num_dimensions: int = 0,
-    dimension_loss: DimensionLoss = "ccc",
-    dimension_support_loss: DimensionLoss = "mse",
-    dimension_weight: float = 1.0,
+    settings: Settings, layers: int, width: int, num_classes: int, num_dimensions: int
 ) -> ModelSpec:
     """Returns the model's specification.
 
@@ -300,16 +289,10 @@ def model_spec(
       settings: of the run.
       layers: hidden-state layers of the features.
       width: of the features.
-      num_classes: of the corpus; 0 for dimensions alone.
-      counts: [classes] how often the training listeners gave each label.
+      num_classes: that are learned; 0 for dimensions alone.
       num_dimensions: that are learned.
-      dimension_loss: of pools and query sets.
-      dimension_support_loss: of support sets.
-      dimension_weight: of the dimensions' loss beside that of the classes.
     """
     loss = settings.loss
-    balanced = loss.class_balanced and num_classes > 0
-    weights = losses.effective_number_weights(counts) if balanced else None
     return ModelSpec(
         layers,
         width,
@@ -318,9 +301,9 @@ def model_spec(
         settings.head.activation,
         loss.family,
         loss.smoothing,
-        None if weights is None else tuple(float(w) for w in weights),
+        loss.class_balanced and num_classes > 0,
         num_dimensions=num_dimensions,
-        dimension_loss=dimension_loss,
-        dimension_support_loss=dimension_support_loss,
-        dimension_weight=dimension_weight,
+        dimension_loss=loss.dimension_loss,
+        dimension_support_loss=loss.dimension_support_loss,
+        dimension_weight=loss.dimension_weight,
     )

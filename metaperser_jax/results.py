@@ -12,7 +12,7 @@ from metaperser_jax.checkpoints import load_origin
 from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import protocol, report, tables
 from metaperser_jax.evaluation.protocol import Predictions, Scores
-from metaperser_jax.experiment import Experiment, stage_folder
+from metaperser_jax.experiment import Experiment, outputs_of, stage_folder
 from metaperser_jax.training.writers import read_curves
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
@@ -36,7 +36,7 @@ def write_results(
     for scenario, found in predictions.items():
         scores = protocol.score_all(
             found,
-            settings.loss.family,
+            outputs_of(experiment),
             chosen.num_resamples,
             settings.seed * 1000 + BOOTSTRAP_SEED,
         )
@@ -95,12 +95,13 @@ def pictured(
     """Returns reliability and co-occurrence at the headline K, unseen if there."""
     found = predictions.get("unseen") or next(iter(predictions.values()))
     k = experiment.settings.evaluation.headline_support
-    family = experiment.settings.loss.family
-    present = [m for m in PICTURED if (m, k) in found.probs]
+    outputs = outputs_of(experiment)
+    known = PICTURED if outputs.num_classes else ()
+    present = [m for m in known if (m, k) in found.probs]
     return {
-        "reliability": {m: protocol.reliability(found, m, k, family) for m in present},
+        "reliability": {m: protocol.reliability(found, m, k, outputs) for m in present},
         "cooccurrence": {
-            m: protocol.cooccurrence(found, m, k, family)
+            m: protocol.cooccurrence(found, m, k, outputs)
             for m in present
             if m != "fine_tune"
         },

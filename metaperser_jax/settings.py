@@ -12,7 +12,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from metaperser_jax.data import iemocap, manifest
+from metaperser_jax.data import crema_d, iemocap, manifest
+from metaperser_jax.data.crema_d import CremaDSpec
 from metaperser_jax.data.iemocap import IemocapSpec
 from metaperser_jax.data.manifest import ManifestSpec
 from metaperser_jax.data.splits import SplitSpec
@@ -22,7 +23,7 @@ from metaperser_jax.encoders.tuning import Mode as TuningMode
 from metaperser_jax.errors import InputError, did_you_mean
 from metaperser_jax.evaluation.titles import METRICS
 from metaperser_jax.heads import ACTIVATIONS
-from metaperser_jax.losses import Family
+from metaperser_jax.losses import DimensionLoss, Family
 from metaperser_jax.training import durations
 from metaperser_jax.typing import SupportMode
 
@@ -89,9 +90,13 @@ class HeadSettings(NamedTuple):
 class LossSettings(NamedTuple):
     """The training loss."""
 
+    outputs: Literal["categories", "dimensions", "both"] = "categories"
     family: Family = "softmax"
     class_balanced: bool = True
     smoothing: float = 0.05
+    dimension_loss: DimensionLoss = "ccc"  # of pools and query sets
+    dimension_support_loss: DimensionLoss = "mse"  # of support sets
+    dimension_weight: float = 1.0  # of the dimensions beside the categories
 
 
 class PretrainSettings(NamedTuple):
@@ -161,16 +166,18 @@ class SweepSettings(NamedTuple):
     seeds: tuple[int, ...] = ()  # () = the seed alone
 
 
-CorpusSpec = SyntheticSpec | ManifestSpec | IemocapSpec
+CorpusSpec = SyntheticSpec | ManifestSpec | IemocapSpec | CremaDSpec
 CORPORA: dict[str, Any] = {
     "synthetic": SyntheticSpec,
     "manifest": ManifestSpec,
     "iemocap": IemocapSpec,
+    "crema_d": CremaDSpec,
 }
 CHECKS: dict[Any, Callable[[Any], None]] = {
     SyntheticSpec: simulation.check_spec,
     ManifestSpec: manifest.check_spec,
     IemocapSpec: iemocap.check_spec,
+    CremaDSpec: crema_d.check_spec,
 }
 
 
@@ -178,7 +185,7 @@ class Settings(NamedTuple):
     """Everything a run depends on."""
 
     seed: int
-    corpus: Literal["synthetic", "manifest", "iemocap"]
+    corpus: Literal["synthetic", "manifest", "iemocap", "crema_d"]
     data: CorpusSpec
     features: FeatureSettings
     encoder: EncoderSettings
@@ -281,6 +288,7 @@ RULES: dict[str, Rule] = {
     "head.hidden": _at_least(1),
     "head.activation": _among(ACTIVATIONS),
     "loss.smoothing": _BELOW_ONE,
+    "loss.dimension_weight": _FINITE,
     "pretrain.epochs": _at_least(1),
     "pretrain.batch_size": _at_least(1),
     "pretrain.learning_rate": _FINITE,
@@ -477,7 +485,13 @@ def _contradictions(plain: dict[str, Any]) -> Iterator[str]:
     if plain["corpus"] == "synthetic" and inputs != "audio":
         yield f"features.inputs={inputs!r}: the synthetic corpus gives 'audio'."
     encoder = {**EncoderSettings()._asdict(), **plain.get("encoder", {})}
+    outputs = plain.get("loss", {}).get("outputs", "categories")
     if (mode := encoder["tuning"]) != "frozen":
+        if outputs != "categories":
+            yield (
+                f"encoder.tuning={mode!r}: an encoder is trained on categories, and "
+                f"loss.outputs={outputs!r}; expected 'categories', or 'frozen'."
+            )
         if inputs != "audio":
             yield (
                 f"encoder.tuning={mode!r}: an encoder is trained on recordings, and "

@@ -24,8 +24,14 @@ from metaperser_jax.evaluate import (
     tested_methods,
 )
 from metaperser_jax.evaluation import protocol
-from metaperser_jax.evaluation.protocol import Predictions
-from metaperser_jax.experiment import Experiment, FoldData, Shard, open_experiment
+from metaperser_jax.evaluation.protocol import Outputs, Predictions
+from metaperser_jax.experiment import (
+    Experiment,
+    FoldData,
+    Shard,
+    open_experiment,
+    outputs_of,
+)
 from metaperser_jax.results import encoder_facts, versions, write_json
 from metaperser_jax.settings import Settings
 from metaperser_jax.train import begin_fold, trainer
@@ -149,7 +155,7 @@ def _open_cells(
                     "hash": key,
                     "predictions": str(path.relative_to(plan.workdir)),
                     "seconds": round(time.monotonic() - begun, 3),
-                    "scores": scores_of(found, seen.settings.loss.family),
+                    "scores": scores_of(found, outputs_of(seen)),
                 },
             )
             bar.update()
@@ -161,6 +167,8 @@ def _fold_facts(experiment: Experiment, data: FoldData) -> dict[str, Any]:
     corpus, tested = experiment.corpus, data.fold.test_listeners.tolist()
     return {
         "corpus": corpus.name,
+        "dimensions": list(outputs_of(experiment).dimensions),
+        "num_classes": outputs_of(experiment).num_classes,
         "partition": data.fold.partition,
         "kind": corpus.groups[tested[0]] if corpus.groups else "",
         "annotators": tested,
@@ -168,12 +176,12 @@ def _fold_facts(experiment: Experiment, data: FoldData) -> dict[str, Any]:
     }
 
 
-def scores_of(found: dict[str, Predictions], family: Any) -> dict[str, Any]:
+def scores_of(found: dict[str, Predictions], outputs: Outputs) -> dict[str, Any]:
     """Returns {scenario: {K: {metric: mean over listeners}}}, for a reader's eye."""
     return {
         scenario: {
             str(k): {name: _short(value) for name, value in values.items()}
-            for (_, k), values in protocol.estimates(part, family).items()
+            for (_, k), values in protocol.estimates(part, outputs).items()
         }
         for scenario, part in found.items()
     }

@@ -9,7 +9,7 @@ from metaperser_jax.cells import Cell
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import paper, protocol
 from metaperser_jax.evaluation.predictions import load_predictions
-from metaperser_jax.evaluation.protocol import Predictions, Scores
+from metaperser_jax.evaluation.protocol import Outputs, Predictions, Scores
 from metaperser_jax.results import BOOTSTRAP_SEED, read_json
 from metaperser_jax.settings import Settings
 
@@ -74,7 +74,11 @@ def tabulate(
     spec = paper.PaperSpec(
         title=f"Adapting to new listeners: {rows.records[0]['corpus']}",
         headline_support=settings.evaluation.headline_support,
-        metrics=tuple(settings.evaluation.headline_metrics),
+        metrics=tuple(
+            protocol.headline_metrics(
+                settings.evaluation.headline_metrics, _outputs(settings, finished[0])
+            )
+        ),
         encoders=tuple(one.encoder for one in finished),
         provenance={
             "command": command,
@@ -163,6 +167,7 @@ def score_methods(
 
     Predictions of one method at a time are in memory.
     """
+    outputs = _outputs(settings, one)
     scores: dict[tuple[str, int], Scores] = {}
     annotators: list[int] = []
     for method in one.methods:
@@ -173,7 +178,7 @@ def score_methods(
         annotators = found.annotators.tolist()
         scores |= protocol.score_all(
             found,
-            settings.loss.family,
+            outputs,
             settings.evaluation.num_resamples,
             settings.seed * 1000 + BOOTSTRAP_SEED,
         )
@@ -195,6 +200,12 @@ def _parts(
 def _first(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Returns any line of a job: what belongs to the fold is the same in all."""
     return next(iter(found.values()))
+
+
+def _outputs(settings: Settings, one: Finished) -> Outputs:
+    row = _first(next(iter(one.rows.values())))
+    dimensions = tuple(row["dimensions"])
+    return Outputs(settings.loss.family, row["num_classes"], dimensions)
 
 
 def _kinds(one: Finished) -> set[str]:

@@ -194,7 +194,7 @@ _pretrain_epoch = functools.lru_cache(maxsize=64)(steps.make_pretrain_epoch)
 
 def everything(pool: evaluators.DevicePool) -> Batch:
     """Returns all ratings of a pool as one batch [ratings, ...]."""
-    return Batch(pool.inputs[pool.row], pool.targets, pool.mask)
+    return evaluators.take_rows(pool, jnp.arange(len(pool.row)))
 
 
 def epoch_index(rows: np.ndarray, batch_size: int, seed: tuple[int, ...]) -> jax.Array:

@@ -247,7 +247,9 @@ def make_fixed(data: FoldData, base: Base, standardise: bool) -> Fixed:
     limit = np.inf
     if standardise:
         (mean, scale), limit = data.scaler, tuning_steps.LIMIT
-    weights = data.spec.class_weights or (1.0,) * data.spec.num_classes
+    weights = data.train.class_weights
+    if weights is None:
+        weights = np.ones(data.spec.num_classes)
     return Fixed(
         base.frozen,
         jnp.asarray(mean, jnp.float32),

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     #   ratings; 0 where not answered
     mask: Array  # [samples, classes + dimensions] True = this answer counts; padding
     #   is all False
+    weights: Array | None = None  # [samples, classes] of class-balanced losses; data,
+    #   not constants, so that folds share their compiled functions
 
 
 class Episode(NamedTuple):
@@ -108,3 +110,4 @@ class Pool(NamedTuple):
     annotator: np.ndarray  # [ratings] int32, -1 = not in this split
     targets: np.ndarray  # [ratings, classes + dimensions] float32, see `Batch`
     mask: np.ndarray  # [ratings, classes + dimensions] bool
+    class_weights: np.ndarray | None = None  # [classes] of class-balanced losses

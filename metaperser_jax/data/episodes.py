@@ -38,10 +38,14 @@ def gather(pool: Pool, rows: np.ndarray) -> Batch:
     """Returns the ratings at `rows` [..., samples] as a batch; -1 is padding."""
     kept = rows != PADDING
     safe = np.where(kept, rows, 0)
+    weights = pool.class_weights
+    if weights is not None:
+        weights = np.broadcast_to(weights, (*rows.shape, len(weights)))
     return Batch(
         pool.inputs[pool.row[safe]] * kept[..., None, None].astype(np.float32),
         pool.targets[safe] * kept[..., None].astype(np.float32),
         pool.mask[safe] & kept[..., None],
+        weights,
     )
 
 

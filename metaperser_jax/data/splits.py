@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from metaperser_jax.errors import InputError, did_you_mean
-from metaperser_jax.typing import Corpus, Pool
+from metaperser_jax.typing import Corpus, Pool, Ratings
 
 GroupBy = Literal["session", "speaker", "clip"]
 SCENARIOS = ("seen", "unseen")
@@ -329,17 +329,21 @@ def _refuse(kind: str, shared, names=None) -> None:
 
 
 def make_pool(
-    corpus: Corpus, inputs: np.ndarray, row: np.ndarray, keep: np.ndarray
+    ratings: Ratings,
+    inputs: np.ndarray,
+    row: np.ndarray,
+    keep: np.ndarray,
+    class_weights: np.ndarray | None = None,
 ) -> Pool:
     """Returns the ratings with their inputs; those not kept lose their annotator.
 
     Args:
-      corpus: the corpus.
+      ratings: of the corpus.
       inputs: [rows, layers, width] hidden states.
       row: [ratings] index of each rating's input.
       keep: [ratings] bool.
+      class_weights: [classes] of class-balanced losses, None for others.
     """
-    ratings = corpus.ratings
     return Pool(
         inputs,
         row.astype(np.int32),
@@ -347,6 +351,7 @@ def make_pool(
         np.where(keep, ratings.annotator, NOBODY).astype(np.int32),
         ratings.targets,
         ratings.mask,
+        class_weights,
     )
 
 

@@ -21,6 +21,7 @@ class DevicePool(NamedTuple):
     row: jax.Array  # [ratings] int32
     targets: jax.Array  # [ratings, classes]
     mask: jax.Array  # [ratings, classes] bool
+    class_weights: jax.Array | None = None  # [classes]
 
 
 def to_device(pool: Pool) -> DevicePool:
@@ -30,6 +31,7 @@ def to_device(pool: Pool) -> DevicePool:
         jnp.asarray(pool.row),
         jnp.asarray(pool.targets, jnp.float32),
         jnp.asarray(pool.mask),
+        None if pool.class_weights is None else jnp.asarray(pool.class_weights),
     )
 
 
@@ -37,10 +39,14 @@ def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:
     """Returns the ratings at `rows` as a batch; -1 is padding."""
     kept = rows >= 0
     safe = jnp.where(kept, rows, 0)
+    weights = pool.class_weights
+    if weights is not None:
+        weights = jnp.broadcast_to(weights, (*rows.shape, *weights.shape))
     return Batch(
         pool.inputs[pool.row[safe]],
         jnp.where(kept[:, None], pool.targets[safe], 0.0),
         pool.mask[safe] & kept[:, None],
+        weights,
     )
 
 

@@ -1,16 +1,24 @@
 """The protocol's numbers: from predictions to records, comparisons and summaries."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.metrics import base, bootstrap, calibration, classification, paired
+from benchmark.metrics import (
+    base,
+    bootstrap,
+    calibration,
+    classification,
+    paired,
+    regression,
+)
 
 REFERENCE = "no_adaptation"
+OF_DIMENSIONS = ("ccc", "pearson", "rmse", "mae")  # means over the dimensions
 
 
 class Predictions(NamedTuple):
@@ -21,6 +29,14 @@ class Predictions(NamedTuple):
     targets: np.ndarray  # [listeners, draws, query, classes]
     mask: np.ndarray  # [listeners, draws, query, classes] bool
     probs: dict[tuple[str, int], np.ndarray]  # (method, K) -> [..., query, classes]
+
+
+class Outputs(NamedTuple):
+    """What the columns of targets and predictions stand for; hashable."""
+
+    family: base.Family
+    num_classes: int  # the first columns
+    dimensions: tuple[str, ...] = ()  # the others
 
 
 class Scores(NamedTuple):
@@ -80,26 +96,45 @@ def select_listeners(predictions: Predictions, keep: np.ndarray) -> Predictions:
     return Predictions(*fields, probs)
 
 
-standard_metrics = functools.lru_cache(maxsize=8)(classification.standard_metrics)
+@functools.cache
+def standard_metrics(outputs: Outputs) -> tuple[base.Metric, ...]:
+    """Returns the metrics of every report: of the classes, then of the dimensions."""
+    classes, total = outputs.num_classes, outputs.num_classes + len(outputs.dimensions)
+    metrics: tuple[base.Metric, ...] = ()
+    if classes:
+        found = classification.standard_metrics(outputs.family)
+        metrics += base.on_columns(found, 0, classes)
+    if outputs.dimensions:
+        found = regression.regression_metrics(outputs.dimensions)
+        metrics += base.on_columns(found, classes, total)
+    return metrics
 
 
-@functools.lru_cache(maxsize=8)
-def collected_metrics(family: base.Family) -> base.Metric:
-    """Returns the metrics of every report as one; the same object for a family."""
-    return base.collection(standard_metrics(family))
+def headline_metrics(wanted: Sequence[str], outputs: Outputs) -> list[str]:
+    """Returns those of the wanted metrics that there are, and the dimensions' means."""
+    known = {metric.name for metric in standard_metrics(outputs)}
+    kept = [name for name in wanted if name in known]
+    means = OF_DIMENSIONS if outputs.dimensions else ()
+    return [*kept, *(name for name in means if name not in kept)]
+
+
+@functools.cache
+def collected_metrics(outputs: Outputs) -> base.Metric:
+    """Returns them as one metric; the same object for the same outputs."""
+    return base.collection(standard_metrics(outputs))
 
 
 _each_draw = jax.jit(base.per_listener, static_argnums=0)
 
 
 def estimates(
-    predictions: Predictions, family: base.Family
+    predictions: Predictions, outputs: Outputs
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Returns each (method, K)'s metrics: mean over draws, then listeners."""
     found = {}
     for key, probs in predictions.probs.items():
         values = _each_draw(
-            standard_metrics(family), probs, predictions.targets, predictions.mask
+            standard_metrics(outputs), probs, predictions.targets, predictions.mask
         )
         found[key] = {
             name: float(nan_mean(nan_mean(np.asarray(value), 1), 0))
@@ -116,10 +151,10 @@ def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def score_all(
-    predictions: Predictions, family: base.Family, num_resamples: int, seed: int
+    predictions: Predictions, outputs: Outputs, num_resamples: int, seed: int
 ) -> dict[tuple[str, int], Scores]:
     """Returns the scores of each (method, K), bootstrapped with the same weights."""
-    metric = collected_metrics(family)
+    metric = collected_metrics(outputs)
     known = predictions.clip >= 0
     clips, dense = np.unique(predictions.clip[known], return_inverse=True)
     clip_ids = np.full(predictions.clip.shape, -1, np.int32)
@@ -245,14 +280,14 @@ def per_listener(
 
 
 def reliability(
-    predictions: Predictions, method: str, num_support: int, family: base.Family
+    predictions: Predictions, method: str, num_support: int, outputs: Outputs
 ) -> dict[str, list[float | None]]:
     """Returns the bins of a reliability diagram over all (clip, class) cells.
 
     In the softmax family a prediction stands for a share of the label set.
     """
-    probs, targets, mask = _flat(predictions, method, num_support)
-    if family == "softmax":
+    probs, targets, mask = _flat(predictions, method, num_support, outputs)
+    if outputs.family == "softmax":
         kept = jnp.where(mask, targets, 0.0)
         targets = kept / jnp.maximum(kept.sum(-1, keepdims=True), 1.0)
     bins = calibration.reliability_bins(probs, targets, mask)
@@ -264,18 +299,20 @@ def reliability(
 
 
 def cooccurrence(
-    predictions: Predictions, method: str, num_support: int, family: base.Family
+    predictions: Predictions, method: str, num_support: int, outputs: Outputs
 ) -> list[list[float | None]]:
     """Returns [classes][classes]: given a true label (row), how often each is said."""
-    metric = classification.co_occurrence(classification.DecisionRule(family))
-    matrix = base.evaluate(metric, *_flat(predictions, method, num_support))
+    metric = classification.co_occurrence(classification.DecisionRule(outputs.family))
+    matrix = base.evaluate(metric, *_flat(predictions, method, num_support, outputs))
     return [_numbers(row) for row in np.asarray(matrix)]
 
 
-def _flat(predictions: Predictions, method: str, num_support: int):
+def _flat(predictions: Predictions, method: str, num_support: int, outputs: Outputs):
+    """Returns probabilities, targets and mask [samples, classes] of the classes."""
     probs = predictions.probs[method, num_support]
     arrays = (probs, predictions.targets, predictions.mask)
-    return tuple(jnp.asarray(a.reshape(-1, a.shape[-1])) for a in arrays)
+    classes = slice(outputs.num_classes)
+    return tuple(jnp.asarray(a.reshape(-1, a.shape[-1])[:, classes]) for a in arrays)
 
 
 def _number(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from metaperser_jax.experiment import Experiment, FoldData, prepare_fold
 from metaperser_jax.settings import EvaluationSettings, MetaSettings, from_config
 from metaperser_jax.typing import Corpus, MetaParams, Pool, Ratings
 
-SPEC = methods.ModelSpec(1, 3, 2, 4, "none", "softmax", 0.0, None)
+SPEC = methods.ModelSpec(1, 3, 2, 4, "none", "softmax", 0.0, False)
 CLIPS = 20
 
 

@@ -22,7 +22,7 @@ from metaperser_jax.experiment import (
     stage_folder,
     trained_methods,
 )
-from metaperser_jax.settings import from_config
+from metaperser_jax.settings import LossSettings, from_config
 from metaperser_jax.typing import Batch
 
 CLIPS, LISTENERS, WIDTH = 24, 6, 3
@@ -196,7 +196,7 @@ class TestFolds:
         n = counts.sum()
         expected = (1 / n) / (1 - (1 - 1 / n) ** counts)
         expected *= len(CLASSES) / expected.sum()
-        np.testing.assert_allclose(data.spec.class_weights, expected, rtol=1e-4)
+        np.testing.assert_allclose(data.train.class_weights, expected, rtol=1e-4)
         assert (data.spec.layers, data.spec.width, data.spec.num_classes) == (1, 3, 3)
 
     def test_inputs_stay_as_they_are_on_request(self, folder, tmp_path):
@@ -362,6 +362,9 @@ class TestEncoding:
 
 
 class TestLabels:
+    def answered(self, corpus, family):
+        return has_answer(corpus, LossSettings(family=family))[:4].tolist()
+
     def test_who_has_answered(self, opened):
         corpus = opened.corpus
         targets = np.zeros_like(corpus.ratings.targets)
@@ -372,8 +375,8 @@ class TestLabels:
         corpus = corpus._replace(
             ratings=corpus.ratings._replace(targets=targets, mask=mask)
         )
-        assert has_answer(corpus, "softmax")[:4].tolist() == [True, False, False, False]
-        assert has_answer(corpus, "sigmoid")[:4].tolist() == [True, True, False, True]
+        assert self.answered(corpus, "softmax") == [True, False, False, False]
+        assert self.answered(corpus, "sigmoid") == [True, True, False, True]
 
     def test_rates_of_the_softmax_family_are_shares_and_sum_to_one(self):
         targets = np.array([[1, 0, 0], [1, 1, 0]], np.float32)

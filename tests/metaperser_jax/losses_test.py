@@ -219,9 +219,10 @@ class TestBothFamilies:
         kernel = rng.normal(size=(4, 5)).astype(np.float32)
         weights = rng.uniform(0.2, 3, 5).astype(np.float32)
         loss_fn = losses.make_loss_fn(
-            lambda params, inputs: inputs @ params["kernel"], family, weights, 0.05
+            lambda params, inputs: inputs @ params["kernel"], family, True, 0.05
         )
-        loss = jax.jit(loss_fn)({"kernel": kernel}, Batch(inputs, targets, mask))
+        batch = Batch(inputs, targets, mask, np.broadcast_to(weights, targets.shape))
+        loss = jax.jit(loss_fn)({"kernel": kernel}, batch)
         expected = LOOPS[family](inputs @ kernel, targets, mask, weights, 0.05)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
@@ -484,7 +485,7 @@ class TestClassesAndDimensions:
     def test_the_loss_is_the_weighted_sum(self, rng, family, name):
         batch, of_classes, of_dimensions = self.batch(rng)
         loss_fn = losses.make_loss_fn(
-            lambda _, inputs: inputs, family, None, 0.05, 3, name, 0.7
+            lambda _, inputs: inputs, family, False, 0.05, 3, name, 0.7
         )
         expected = LOOPS[family](*of_classes, np.ones(4), 0.05)
         expected += 0.7 * RATING_LOOPS[name](*of_dimensions)

@@ -10,7 +10,8 @@ from metaperser_jax.meta.learners import STRENGTH
 from metaperser_jax.settings import METHODS, MetaSettings, from_config
 from metaperser_jax.typing import Batch, Episode, MetaParams
 
-SPEC = methods.ModelSpec(2, 5, 3, 4, "none", "softmax", 0.05, (1.0, 0.5, 1.5))
+SPEC = methods.ModelSpec(2, 5, 3, 4, "none", "softmax", 0.05, class_balanced=True)
+WEIGHTS = np.array([1.0, 0.5, 1.5], np.float32)
 META = MetaSettings(num_steps=2, init_learning_rate=0.1)
 PRIOR = (0.5, 0.3, 0.2)
 LEARNED = [m for m in METHODS if m != "ground_truth"]
@@ -26,7 +27,8 @@ def make_batch(rng, *leading, samples=6):
     shape = (*leading, samples)
     targets = np.eye(3, dtype=np.float32)[rng.integers(0, 3, shape)]
     inputs = rng.normal(size=(*shape, 2, 5)).astype(np.float32)
-    return Batch(inputs, targets, np.ones((*shape, 3), bool))
+    weights = np.broadcast_to(WEIGHTS, targets.shape)
+    return Batch(inputs, targets, np.ones((*shape, 3), bool), weights)
 
 
 class TestRecipes:
@@ -154,7 +156,7 @@ class TestLearners:
 
 
 JOINT = SPEC._replace(num_dimensions=2)
-ALONE = JOINT._replace(num_classes=0, class_weights=None)
+ALONE = JOINT._replace(num_classes=0, class_balanced=False)
 
 
 def make_rated_batch(rng, spec, *leading):
@@ -168,6 +170,7 @@ def make_rated_batch(rng, spec, *leading):
         batch.inputs,
         np.concatenate(targets, -1, dtype=np.float32),
         np.concatenate(mask, -1),
+        batch.weights,
     )
 
 
@@ -353,49 +356,35 @@ class TestModelSpec:
         return from_config({"corpus": "synthetic", "loss": loss, "head": {"hidden": 7}})
 
     def test_it_is_built_from_settings_and_data(self):
-        counts = np.array([10, 30, 60])
-        found = methods.model_spec(self.settings(), 3, 8, 3, counts)
-        assert (found.layers, found.width, found.num_classes, found.hidden) == (
-            3,
-            8,
-            3,
-            7,
-        )
-        np.testing.assert_allclose(
-            found.class_weights, losses.effective_number_weights(counts), rtol=1e-6
-        )
+        found = methods.model_spec(self.settings(), 3, 8, 3, 0)
+        assert (found.layers, found.width, found.num_classes) == (3, 8, 3)
+        assert (found.hidden, found.num_dimensions) == (7, 0)
         assert hash(found)
 
-    def test_without_class_balance_there_are_no_weights(self):
-        settings = self.settings(class_balanced=False)
-        assert methods.model_spec(settings, 3, 8, 3, np.ones(3)).class_weights is None
+    @pytest.mark.parametrize("balanced", [True, False])
+    def test_labels_are_weighed_where_there_are_classes_to_balance(self, balanced):
+        settings = self.settings(class_balanced=balanced)
+        assert methods.model_spec(settings, 3, 8, 3, 0).class_balanced == balanced
+        assert not methods.model_spec(settings, 3, 8, 0, 2).class_balanced
 
     def test_it_takes_dimensions_and_there_may_be_no_classes(self):
-        spec = methods.model_spec(
-            self.settings(),
-            3,
-            8,
-            0,
-            np.zeros(0),
-            num_dimensions=2,
-            dimension_loss="mse",
-            dimension_support_loss="ccc",
-            dimension_weight=0.5,
+        settings = self.settings(
+            dimension_loss="mse", dimension_support_loss="ccc", dimension_weight=0.5
         )
-        assert spec.class_weights is None
+        spec = methods.model_spec(settings, 3, 8, 0, 2)
         assert spec[-4:] == (2, "mse", "ccc", 0.5)
 
     def test_weights_enter_the_loss(self, rng):
         batch = make_batch(rng)
         params = methods.make_model(SPEC).init_fn(jax.random.key(0))
-        plain = SPEC._replace(class_weights=None, smoothing=0.0)
+        plain = SPEC._replace(class_balanced=False, smoothing=0.0)
         logs = np.log(methods.make_model(plain).predict_fn(params, batch.inputs))
         expected = -(batch.targets * logs).sum(-1)
         np.testing.assert_allclose(
             methods.make_model(plain).loss_fn(params, batch), expected.mean(), rtol=1e-5
         )
         weighted = methods.make_model(SPEC._replace(smoothing=0.0))
-        weights = batch.targets @ np.array(SPEC.class_weights)
+        weights = batch.targets @ WEIGHTS
         np.testing.assert_allclose(
             weighted.loss_fn(params, batch), (weights * expected).mean(), rtol=1e-5
         )

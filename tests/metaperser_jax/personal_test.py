@@ -207,7 +207,7 @@ class TestMakeBatch:
     def test_pads_with_clips_nobody_answered(self, rng):
         inputs, targets = clips(rng, 3)
         batch = make_batch(inputs, targets, size=5)
-        assert [leaf.shape for leaf in batch] == [
+        assert [leaf.shape for leaf in jax.tree.leaves(batch)] == [
             (5, LAYERS, WIDTH),
             (5, CLASSES),
             (5, CLASSES),

@@ -266,7 +266,7 @@ class TestFaults:
         ("config", "fault"),
         [
             ({"corpus": "manifest"}, "data.root: missing."),
-            ({}, "corpus=None: expected one of synthetic, manifest, iemocap."),
+            ({}, "corpus=None: expected one of synthetic, manifest, iemocap, crema_d."),
         ],
     )
     def test_missing_keys(self, config, fault):

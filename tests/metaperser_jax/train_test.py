@@ -50,7 +50,7 @@ def make_data(num_listeners=5, clips=8):
     )
     listeners = np.arange(num_listeners)
     fold = Fold(0, listeners, listeners, listeners, NOTHING, NOTHING, NOTHING)
-    spec = methods.ModelSpec(1, 3, 2, 4, "none", "softmax", 0.0, None)
+    spec = methods.ModelSpec(1, 3, 2, 4, "none", "softmax", 0.0, False)
     return FoldData(fold, pool, pool, pool, {}, None, spec, ())
 
 

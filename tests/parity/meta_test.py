@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from metaperser_jax import heads, losses, make_batch, maml, trees
-from metaperser_jax.typing import Batch, Episode, MetaParams
+from metaperser_jax.typing import Episode, MetaParams
 
 TASKS, STEPS, SAMPLES, LAYERS, WIDTH, HIDDEN, CLASSES = 3, 5, 10, 3, 6, 8, 5
 WEIGHTS = np.array([0.3, 2.0, 1.0, 0.6, 1.1])
@@ -29,7 +29,9 @@ def draw_batch(rng, dtype):
     targets[0] = np.nan
     inputs = rng.normal(size=(count, LAYERS, WIDTH)).astype(dtype)
     batch = make_batch(inputs, targets, SAMPLES)
-    return batch._replace(targets=batch.targets.astype(dtype))
+    targets = batch.targets.astype(dtype)
+    weights = np.broadcast_to(WEIGHTS.astype(dtype), targets.shape)
+    return batch._replace(targets=targets, weights=weights)
 
 
 def draw(rng, dtype):
@@ -53,8 +55,8 @@ def make_learner(family, dtype):
     loss_fn = losses.make_loss_fn(
         functools.partial(heads.apply_head, HEAD),
         family,
-        WEIGHTS.astype(dtype),
-        SMOOTHING,
+        class_balanced=True,
+        smoothing=SMOOTHING,
     )
     return maml(loss_fn, STEPS)
 
@@ -72,7 +74,7 @@ def make_loss(oracle, family, dtype):
 
 
 def to_torch(batch):
-    return Batch(*(torch.tensor(np.asarray(leaf)) for leaf in batch))
+    return jax.tree.map(lambda leaf: torch.tensor(np.array(leaf)), batch)
 
 
 def assert_close(found, expected, rtol, name):

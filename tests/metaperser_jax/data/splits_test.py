@@ -406,7 +406,7 @@ class TestPools:
         inputs = np.arange(12, dtype=np.float32).reshape(12, 1, 1)
         row = corpus.ratings.clip.astype(np.int64)
         keep = splits.rated_by(corpus, np.array([1, 3]), np.arange(12) < 5)
-        pool = splits.make_pool(corpus, inputs, row, keep)
+        pool = splits.make_pool(corpus.ratings, inputs, row, keep)
         assert pool.inputs is inputs
         assert pool.row.dtype == np.int32
         np.testing.assert_array_equal(pool.annotator >= 0, keep)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from metaperser_jax.evaluation import protocol
-from metaperser_jax.evaluation.protocol import Predictions, Scores
+from metaperser_jax.evaluation.protocol import Outputs, Predictions, Scores
 
 KEYS = {
     "corpus", "scenario", "num_support", "method", "metric",
@@ -40,7 +40,8 @@ def make_predictions(rng, listeners=3, draws=2, query=5, classes=4, sizes=(4, 8)
 
 def score(found, family="softmax", seed=3):
     """Scores with few replicates; one shape, one compilation."""
-    return protocol.score_all(found, family, 20, seed)
+    outputs = Outputs(family, found.targets.shape[-1])
+    return protocol.score_all(found, outputs, 20, seed)
 
 
 def cut(found, query):
@@ -322,7 +323,9 @@ def test_per_listener_names_each_value():
 class TestPictures:
     def test_reliability_bins_hold_every_answered_cell(self, rng):
         found = make_predictions(rng)
-        bins = protocol.reliability(found, "full", 4, "softmax")
+        bins = protocol.reliability(
+            found, "full", 4, Outputs("softmax", found.targets.shape[-1])
+        )
         assert sum(bins["count"]) == found.mask.sum()
         probs, hits = found.probs["full", 4][found.mask], found.targets[found.mask]
         weights = np.array(bins["count"]) / found.mask.sum()
@@ -344,7 +347,9 @@ class TestPictures:
             {("full", 4): probs},
         )
         for family, frequency in {"softmax": 0.5, "sigmoid": 1.0}.items():
-            bins = protocol.reliability(found, "full", 4, family)
+            bins = protocol.reliability(
+                found, "full", 4, Outputs(family, found.targets.shape[-1])
+            )
             (place,) = np.flatnonzero(bins["count"])
             assert bins["frequency"][place] == frequency
 
@@ -357,6 +362,8 @@ class TestPictures:
             np.zeros(1, int), np.zeros((1, 1, 3), int), targets,
             np.ones(targets.shape, bool), {("full", 4): probs},
         )  # fmt: skip
-        matrix = protocol.cooccurrence(found, "full", 4, "softmax")
+        matrix = protocol.cooccurrence(
+            found, "full", 4, Outputs("softmax", found.targets.shape[-1])
+        )
         assert matrix[:2] == [[1.0, 0.5, 0.0], [0.0, 1.0, 0.0]]
         assert json.dumps(matrix)  # a class nobody gave has no row of numbers

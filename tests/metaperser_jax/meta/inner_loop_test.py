@@ -267,7 +267,7 @@ def test_rows_that_nobody_answered_never_matter(kept, filling, seed):
         batch.mask,
     )
     order = np.argsort(~np.array(kept), kind="stable")
-    moved = Batch(*(leaf[order] for leaf in filled))
+    moved = jax.tree.map(lambda leaf: leaf[order], filled)
     found, info, _ = run(InnerLoop(3, proximal=0.1), params, rates, batch)
     for other in (filled, moved):
         adapted, losses, _ = run(InnerLoop(3, proximal=0.1), params, rates, other)

@@ -270,7 +270,7 @@ class TestSupportSets:
         learner = NETWORK_MAML
         meta_params = learner.init(network_params(rng))
         batch = trees.take(network_batch(rng, 1), 0)
-        padded = Batch(*(np.pad(x, [(0, 4), (0, 0)], mode="edge") for x in batch))
+        padded = jax.tree.map(lambda x: np.pad(x, [(0, 4), (0, 0)], mode="edge"), batch)
         padded.mask[5:] = False
         a, _ = adapt(learner, meta_params, batch)
         b, _ = adapt(learner, meta_params, padded)

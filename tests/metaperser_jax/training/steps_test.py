@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from metaperser_jax import trees
 from metaperser_jax.meta import learners
 from metaperser_jax.training import optimizers, state, steps
 from metaperser_jax.typing import Batch, Episode, MetaParams
@@ -182,7 +183,7 @@ class TestPretrainEpoch:
         current, losses = self.begin(tx), []
         params, opt_state = current.meta_params, current.opt_state
         for rows in np.asarray(index):
-            batch = Batch(*(array[rows] for array in data))
+            batch = trees.take(data, rows)
             value, grads = jax.value_and_grad(lambda m, b=batch: loss_fn(m.params, b))(
                 params
             )
