@@ -393,8 +393,11 @@ def plan_dev(
 
 @functools.lru_cache(maxsize=64)
 def selection_loss(spec: methods.ModelSpec) -> Callable[[Params, Batch], jax.Array]:
-    """Returns what choices are made on: the plain loss, no weights, no smoothing."""
-    plain = spec._replace(class_balanced=False, smoothing=0.0)
+    """Returns what choices are made on: NLL without weights and smoothing, and MSE.
+
+    Both are proper scores; concordance alone would not see values that run away.
+    """
+    plain = spec._replace(class_balanced=False, smoothing=0.0, dimension_loss="mse")
     return methods.make_model(plain).loss_fn
 
 
