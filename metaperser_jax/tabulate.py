@@ -10,9 +10,14 @@ from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import paper, protocol
 from metaperser_jax.evaluation.predictions import load_predictions
 from metaperser_jax.evaluation.protocol import Outputs, Predictions, Scores
-from metaperser_jax.results import BOOTSTRAP_SEED, read_json
+from metaperser_jax.results import BOOTSTRAP_SEED, read_json, write_json
 from metaperser_jax.settings import Settings
 
+FILES = {  # what the tables were made from, as a run of --mode=all leaves it
+    "records": "results.json",
+    "comparisons": "comparisons.json",
+    "per_listener": "per_listener.json",
+}
 Job = tuple[int, int]  # seed and fold
 
 
@@ -79,15 +84,20 @@ def tabulate(
                 settings.evaluation.headline_metrics, _outputs(settings, finished[0])
             )
         ),
-        encoders=tuple(one.encoder for one in finished),
+        encoders=tuple(dict.fromkeys(v.encoder for v in cells.variants(settings))),
+        scenarios=tuple(settings.evaluation.scenarios),
+        supports=tuple(settings.evaluation.num_support),
         provenance={
             "command": command,
             "config": config,
-            "cells": {one.encoder: f"{one.done} of {one.planned}" for one in finished},
             "variants": _variant_notes(settings, workdir),
         },
+        cells={one.encoder: (one.done, one.planned) for one in finished},
     )
     made = paper.write_tables(workdir / "tables", *rows, spec)
+    for name, values in rows._asdict().items():
+        write_json(workdir / FILES[name], values)
+    write_json(workdir / "run.json", spec.provenance | {"cells": spec.cells})
     return Made(made.text, made.paths)
 
 
@@ -218,7 +228,6 @@ def _variant_notes(settings: Settings, workdir: pathlib.Path) -> list[dict[str, 
     for variant in cells.variants(settings):
         note = read_json(cells.variant_folder(workdir, variant) / "variant.json")
         if note is not None:
-            notes.append(
-                {key: note[key] for key in (*variant._fields, "versions", "hashes")}
-            )
+            keys = (*variant._fields, "versions", "hashes", "corpus")
+            notes.append({key: note[key] for key in keys})
     return notes

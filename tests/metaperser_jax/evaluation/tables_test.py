@@ -78,7 +78,7 @@ def test_few_metrics_show_mean_and_whole_interval():
 def test_many_metrics_show_half_widths_and_go_on_below():
     table = console(all_records(), METRICS)
     assert "0.400 ±0.020" in table
-    assert table.count("The method") == 2
+    assert table.count("The method") == 3
     for metric in METRICS:
         assert titles.metric_info(metric).title in table
 
