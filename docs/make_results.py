@@ -19,17 +19,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metaperser_jax.evaluation import findings, tables, titles
+from metaperser_jax.evaluation import findings, paper, paper_data, sheet, tables, titles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = "METAPERSER_DATA"
-FILES = ("run.json", "results.json", "comparisons.json")
+FILES = ("run.json", "results.json", "comparisons.json", "per_listener.json")
 PAIRS = (
     *(("full", "no_adaptation"), ("full", "base_rate"), ("full", "prior_calibration")),
     *(("full", "fine_tune"), ("full", "minus_csmt"), ("full", "oracle")),
     *(("full", "wrong_listener"), ("wrong_listener", "no_adaptation")),
 )
 METRICS = ("macro_f1", "micro_f1", "exact_match", "nll", "uar", "ece")
+LEAD_METRICS = ("macro_f1", "nll")
 GLANCE_METRICS = ("macro_f1", "micro_f1", "nll")
 README_METRICS = ("macro_f1", "micro_f1", "exact_match", "nll")
 README_METHODS = (
@@ -57,6 +58,7 @@ class Record(NamedTuple):
     flags: tuple[str, ...]
     folder: str = ""  # of the corpus, below METAPERSER_DATA
     metrics: tuple[str, ...] = METRICS
+    sweep: bool = False  # --mode=sweep, then --mode=tables
 
 
 class Run(NamedTuple):
@@ -65,6 +67,7 @@ class Run(NamedTuple):
     provenance: dict[str, Any]
     records: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
+    per_listener: list[dict[str, Any]]
 
     @property
     def headline(self) -> int:
@@ -97,6 +100,18 @@ RECORDS = (
         ("--config=configs/nsc.py",),
         "nsc_ratings",
         (*METRICS[:4], "accuracy", *METRICS[4:]),
+    ),
+    Record(
+        "iemocap_fake",
+        "The protocol of IEMOCAP, on an invented tree",
+        ("--config=configs/iemocap.py:fake",),
+        sweep=True,
+    ),
+    Record(
+        "crema_d_fake",
+        "The protocol of CREMA-D, on an invented tree of full size",
+        ("--config=configs/crema_d.py:fake",),
+        sweep=True,
     ),
 )
 
@@ -134,8 +149,12 @@ def run_record(record: Record, workdir: pathlib.Path) -> int:
     if record.folder:
         data = pathlib.Path(os.environ.get(DATA, "../shared/data")) / record.folder
         command.append(f"--config.data.root={data}")
-    print(shlex.join(command), file=sys.stderr, flush=True)
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    for mode in ("sweep", "tables") if record.sweep else ("all",):
+        words = [*command, f"--mode={mode}"] if record.sweep else command
+        print(shlex.join(words), file=sys.stderr, flush=True)
+        if code := subprocess.run(words, cwd=ROOT, check=False).returncode:
+            return code
+    return 0
 
 
 def stale(record: Record, run: Run) -> bool:
@@ -238,6 +257,8 @@ def glance(chosen: Sequence[Record], runs: dict[str, Run]) -> Iterator[str]:
     rows[0] += [heading(metric) for metric in GLANCE_METRICS]
     for record in chosen:
         run = runs[record.name]
+        if record.sweep:
+            continue
         for scenario in scenarios(run):
             found = paired(run, scenario, ("full", "no_adaptation"))
             listeners = max((row["num_listeners"] for row in found.values()), default=0)
@@ -256,15 +277,82 @@ def glance_cell(row: dict | None) -> str:
 def section(record: Record, run: Run, note: pathlib.Path) -> Iterator[str]:
     """Yields the parts of one run: command, machine, tables, verdicts, notes."""
     yield f"## {record.title}"
-    yield f"```sh\n{shown_command(record, run)}\n```"
+    command = shown_command(record, run)
+    if record.sweep:
+        command = f"{command.replace('=tables', '=sweep')}\n{command}"
+    yield f"```sh\n{command}\n```"
     yield provenance_text(run)
-    for scenario in scenarios(run):
-        yield f"### {record.name}: {scenario} clips, K = {run.headline}"
-        yield means_table(at_headline(run, scenario), record.metrics)
-        yield "\n".join(f"- {line}" for line in verdicts(run, scenario, record.metrics))
-        yield differences(run, scenario, record.metrics)
+    made = paper_tables(record, run)
+    if record.sweep:
+        yield from as_markdown(made["main"])
+    else:
+        for scenario in scenarios(run):
+            yield f"### {record.name}: {scenario} clips, K = {run.headline}"
+            yield means_table(at_headline(run, scenario), record.metrics)
+            lines = verdicts(run, scenario, record.metrics)
+            yield "\n".join(f"- {line}" for line in lines)
+            yield differences(run, scenario, record.metrics)
+    yield from as_markdown(made["ablation"])
+    for name in ("k_curve", "per_listener"):
+        body = "\n\n".join(list(as_markdown(made[name]))[1:])
+        summary = f"{record.name}: {made[name].title}"
+        yield f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
     if note.is_file():
         yield note.read_text(encoding="utf-8").strip()
+
+
+def paper_tables(record: Record, run: Run) -> dict[str, sheet.Table]:
+    """Returns the tables of a paper, made from a run's rows."""
+    facts = {"encoder": "", "group": "", "num_seeds": 1, "num_folds": 1}
+    records, comparisons, per_listener = (
+        [{**facts, **row} for row in rows] for rows in run[1:]
+    )
+    known = {row["metric"] for row in records}
+    spec = paper_data.PaperSpec(
+        headline_support=run.headline,
+        metrics=tuple(m for m in record.metrics if m in known),
+        lead_metrics=tuple(m for m in LEAD_METRICS if m in known),
+    )
+    data = paper_data.index_data(records, comparisons, spec)
+    made = (
+        paper.main_table(data),
+        paper.ablation_table(data),
+        paper.k_curve_table(data),
+        paper.listener_table(per_listener, spec),
+    )
+    return {table.name: table for table in made}
+
+
+def as_markdown(table: sheet.Table) -> Iterator[str]:
+    """Yields a table's title, caption, blocks and sentences."""
+    yield f"### {table.title}"
+    yield table.caption
+    for block in table.blocks:
+        if block.title:
+            yield f"**{block.title}**"
+        uppers = [column.upper for column in block.columns]
+        several = len(set(uppers)) > 1
+        heads = [
+            f"{column.upper}, {column.head}"
+            if several and column.upper
+            else column.head
+            for column in block.columns
+        ]
+        rows = [[block.corner, *heads]]
+        for part in block.sections:
+            rows += [[row.label, *map(cell_text, row.cells)] for row in part.rows]
+        yield markdown(rows)
+    if table.sentences:
+        yield "\n".join(f"- {sentence}" for sentence in table.sentences)
+
+
+def cell_text(cell: sheet.Cell) -> str:
+    """Returns 'mean ±SD [low, high]', bold where best, with its mark."""
+    parts = [cell.mean, f"±{cell.sd}" if cell.sd else "", cell.interval]
+    text = " ".join(filter(None, parts))
+    text = f"**{text}**" if cell.best else text
+    p_value = f" p = {cell.p_value}".replace("= <", "< ") if cell.p_value else ""
+    return f"{text}{cell.mark}{p_value}"
 
 
 def shown_command(record: Record, run: Run) -> str:
@@ -301,7 +389,8 @@ def nameless(word: str) -> str:
 
 def provenance_text(run: Run) -> str:
     """Says on what corpus and machine the numbers were made."""
-    corpus, versions = run.provenance["corpus"], dict(run.provenance["versions"])
+    facts = one_provenance(run.provenance)
+    corpus, versions = facts["corpus"], dict(facts["versions"])
     device, platform = versions.pop("device", "?"), versions.pop("platform", "?")
     counts = ", ".join(
         f"{corpus[key]:,} {key}" for key in ("clips", "listeners", "ratings")
@@ -311,11 +400,19 @@ def provenance_text(run: Run) -> str:
         f"{counts}, {len(corpus['classes'])} classes; tested: "
         f"{tables.count_text(at_headline(run))}. "
         f"Made with {packages} on {device} ({platform}), "
-        f"seed {run.provenance['seeds']['seed']}."
+        f"seed {facts['seeds']['seed']}."
     )
-    notes = [note.removesuffix(": see problems.jsonl") for note in
-             run.provenance["notes"]]  # fmt: skip
+    notes = [note.removesuffix(": see problems.jsonl") for note in facts["notes"]]
     return text + (f" Skipped or doubtful: {'; '.join(notes)}." if notes else "")
+
+
+def one_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a run, or all variants of a sweep alike, comes from."""
+    variants = provenance.get("variants")
+    if not variants:
+        return provenance
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(v["seed"] for v in variants))
+    return {**variants[0], "seeds": {"seed": seeds}, "notes": []}
 
 
 def scenarios(run: Run) -> list[str]:
