@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = "--config=configs/smoke.py"
 RECORD_KEYS = {
     "corpus", "scenario", "num_support", "method", "metric",
-    "mean", "low", "high", "num_listeners", "num_draws",
+    "mean", "sd", "low", "high", "num_listeners", "num_draws",
 }  # fmt: skip
 METHODS = {
     "full", "minus_lslr", "no_adaptation", "base_rate",
@@ -292,9 +292,9 @@ class TestModes:
         assert "Train first (--mode=train)" in error
 
 
-def stop_when(pattern, place, environment, workdir, number):
+def stop_when(pattern, place, environment, workdir, number, *arguments):
     """Starts the run and sends a signal once a file is there; returns its code."""
-    command = [sys.executable, "run.py", SMOKE, f"--workdir={workdir}"]
+    command = [sys.executable, "run.py", SMOKE, f"--workdir={workdir}", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
@@ -336,6 +336,78 @@ class TestBeingStopped:
         assert "fold 00 full: 0 steps" in process.stderr  # it was complete
         results = [folder / "results.json" for folder in (finished, workdir)]
         assert results[0].read_bytes() == results[1].read_bytes()
+
+
+SWEEP = (
+    "--mode=sweep",
+    "--config.sweep.seeds=(0, 1)",
+    "--config.evaluation.methods=('full', 'no_adaptation', 'base_rate')",
+)
+
+
+@pytest.fixture(scope="module")
+def swept(place, door):
+    """The workdir of an undisturbed sweep, with its tables."""
+    workdir = place / f"swept_{os.getpid()}" / "run"
+    assert door(*SWEEP, f"--workdir={workdir}").returncode == 0
+    process = door("--mode=tables", *SWEEP[1:], f"--workdir={workdir}")
+    assert process.returncode == 0, process.stderr
+    (workdir / "console.txt").write_text(process.stdout)
+    return workdir
+
+
+class TestSweep:
+    """Two seeds, one fold, three methods: six cells."""
+
+    def test_the_tables_are_there_in_every_form(self, swept):
+        names = {path.name for path in (swept / "tables").iterdir()}
+        for table in ("main", "ablation", "k_curve", "per_listener", "per_encoder"):
+            assert {f"{table}.{kind}" for kind in ("txt", "csv", "tex")} <= names
+        assert "tables.html" in names
+        console = (swept / "console.txt").read_text()
+        assert "2 listeners, 2 draws, 2 seeds, 1 fold" in " ".join(console.split())
+        assert max(map(len, console.splitlines()[:-3])) <= 100
+
+    def test_killed_at_any_stage_it_loses_one_cell_at_most(
+        self, place, environment, door, swept
+    ):
+        here = place / f"killed_{os.getpid()}"
+        workdir = here / "run"
+        fold = "run/sweep/logmel/seed_{}/fold_00"
+        done = 0
+        for pattern, number in [
+            (f"{fold.format(0)}/full/checkpoints/3", signal.SIGKILL),
+            ("run/cells.jsonl", signal.SIGTERM),
+            (f"{fold.format(1)}/pretrain/curves.jsonl", signal.SIGKILL),
+            (f"{fold.format(1)}/predictions_full_*", signal.SIGKILL),
+        ]:
+            stop_when(pattern, here, environment, workdir, number, *SWEEP)
+            path = workdir / "cells.jsonl"
+            lines = path.read_text().splitlines() if path.exists() else []
+            assert len(lines) >= done
+            done = len(lines)
+        begun = door(*SWEEP, f"--workdir={workdir}")
+        assert begun.returncode == 0, begun.stderr
+        assert f"{6 - done} cells computed" in begun.stderr
+        assert len((workdir / "cells.jsonl").read_text().splitlines()) == 6
+        made = door("--mode=tables", *SWEEP[1:], f"--workdir={workdir}")
+        assert made.returncode == 0, made.stderr
+        for table in ("main", "ablation", "k_curve", "per_listener"):
+            found, expected = (
+                (folder / "tables" / f"{table}.csv").read_bytes()
+                for folder in (workdir, swept)
+            )
+            assert found == expected
+
+    def test_tables_without_a_sweep(self, door, tmp_path):
+        process = door("--mode=tables", *SWEEP[1:], f"--workdir={tmp_path}")
+        assert process.returncode == 2
+        assert "run the same config with --mode=sweep first" in process.stderr
+
+    def test_a_dry_run_says_what_is_left(self, door, swept):
+        process = door(*SWEEP, f"--workdir={swept}", "--dry_run")
+        assert process.returncode == 0, process.stderr
+        assert "cells       6, 6 done" in process.stdout
 
 
 class TestWorkdir:
@@ -415,7 +487,7 @@ FAULTS = {
     "SMOKE --config.meta": "Missing value for flag --config.meta",
     "SMOKE --confg.seed=3": "Unknown command line flag 'confg.seed'",
     "SMOKE --wrokdir=x": "Did you mean: workdir ?",
-    "SMOKE --mode=evaluat": "all|train|evaluate|features|check",
+    "SMOKE --mode=evaluat": "all|train|evaluate|features|sweep|tables|check",
     "SMOKE --mode=features --shard=0/2": "--shard=0/2: expected i/n with 1 <= i <= n",
     "SMOKE --mode=features --shard=two": "--shard=two: expected i/n",
     "SMOKE --shard=1/2": "--shard=1/2: only with --mode=features",
