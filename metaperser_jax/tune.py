@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmark.audio import pad_batch
 from metaperser_jax import features, heads, methods, trees
 from metaperser_jax.checkpoints import load_meta_params, load_origin, refuse_origin
-from metaperser_jax.data.audio import pad_batch
 from metaperser_jax.data.episodes import round_up
 from metaperser_jax.data.splits import Fold
 from metaperser_jax.encoders.encoder import Encoder, encode_pooled, encode_training

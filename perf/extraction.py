@@ -19,9 +19,9 @@ def measure(options: argparse.Namespace, scratch: str, run: str) -> str:
     import jax
     import numpy as np
 
+    from benchmark import audio
     from metaperser_jax import features
     from metaperser_jax.allocator import keep_freed_memory
-    from metaperser_jax.data import audio
     from metaperser_jax.encoders.published import PUBLISHED
     from metaperser_jax.encoders.transformer import init_params, speech_encoder
     from metaperser_jax.errors import Problems

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from metaperser_jax.data.audio import content_hash
+from benchmark.audio import content_hash
 from metaperser_jax.data.ratings import count_classes, listener_information
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.typing import Corpus, Ratings

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from metaperser_jax.data.audio import SAMPLE_RATE
+from benchmark.audio import SAMPLE_RATE
 from metaperser_jax.encoders.encoder import Encoder, encode_pooled
 from metaperser_jax.typing import Params
 

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from metaperser_jax.data import audio
+from benchmark import audio
 from metaperser_jax.encoders.encoder import Encoder, encode_pooled, prepare
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.features import batching

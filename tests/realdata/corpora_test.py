@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from metaperser_jax.data import audio
+from benchmark import audio
 from metaperser_jax.data.manifest import ManifestSpec, load_manifest
 from metaperser_jax.errors import Problems
 

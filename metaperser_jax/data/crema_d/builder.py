@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Int16
 
-from metaperser_jax.data.audio import SAMPLE_RATE, load
+from benchmark.audio import SAMPLE_RATE, load
+from benchmark.headers import AudioError
 from metaperser_jax.data.crema_d.answers import Answers, read_answers
 from metaperser_jax.data.crema_d.folds import SPEAKER_GROUPS, group_of, speaker_of
 from metaperser_jax.data.crema_d.published import check_published
 from metaperser_jax.data.crema_d.sources import Sources, find_sources, fingerprint
 from metaperser_jax.data.crema_d.spec import CremaDSpec
-from metaperser_jax.data.headers import AudioError
 from metaperser_jax.errors import Problems
 
 BUILDER_VERSION = "1.0.0"  # raise when the same files give other examples

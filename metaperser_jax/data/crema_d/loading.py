@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from metaperser_jax.data.audio import SAMPLE_RATE
+from benchmark.audio import SAMPLE_RATE
 from metaperser_jax.data.corpora import (
     drop_small_annotators,
     summarise,

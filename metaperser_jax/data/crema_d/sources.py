@@ -6,9 +6,9 @@ import os
 import pathlib
 from typing import NamedTuple
 
-from metaperser_jax.data.audio import content_hash
+from benchmark.audio import content_hash
+from benchmark.headers import is_audio_name
 from metaperser_jax.data.crema_d.spec import CremaDSpec
-from metaperser_jax.data.headers import is_audio_name
 from metaperser_jax.errors import InputError, did_you_mean
 
 RESPONSES = "finishedResponses.csv"

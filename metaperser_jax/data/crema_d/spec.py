@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal, NamedTuple, get_args
 
-from metaperser_jax.data.audio import MAX_SECONDS
+from benchmark.audio import MAX_SECONDS
 from metaperser_jax.errors import InputError, did_you_mean
 
 Modality = Literal["voice", "face", "audio_visual"]

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Int16
 
-from metaperser_jax.data.audio import MAX_SECONDS, SAMPLE_RATE, load
-from metaperser_jax.data.headers import AudioError
+from benchmark.audio import MAX_SECONDS, SAMPLE_RATE, load
+from benchmark.headers import AudioError
 from metaperser_jax.data.iemocap import published, tree
 from metaperser_jax.data.iemocap.grammar import Block
 from metaperser_jax.errors import InputError, Problem, Problems

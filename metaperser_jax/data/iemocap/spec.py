@@ -4,7 +4,7 @@ import math
 import os
 from typing import Any, Literal, NamedTuple
 
-from metaperser_jax.data.audio import MAX_SECONDS
+from benchmark.audio import MAX_SECONDS
 from metaperser_jax.errors import InputError, did_you_mean
 
 Raters = Literal["all", "observers", "self"]

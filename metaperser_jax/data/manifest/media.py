@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metaperser_jax.data.audio import content_hash, load
-from metaperser_jax.data.headers import AudioError, is_audio_name, read_header
+from benchmark.audio import content_hash, load
+from benchmark.headers import AudioError, is_audio_name, read_header
 from metaperser_jax.data.manifest.features import FeatureRows
 from metaperser_jax.data.manifest.spec import ManifestSpec
 from metaperser_jax.errors import InputError, Problems, did_you_mean

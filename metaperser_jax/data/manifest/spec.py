@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from metaperser_jax.data.audio import MAX_SECONDS, SAMPLE_RATE
+from benchmark.audio import MAX_SECONDS, SAMPLE_RATE
 from metaperser_jax.errors import InputError, did_you_mean
 
 UNKNOWN_LABELS = ("error_row", "drop_label")

@@ -14,7 +14,8 @@ REPOSITORY = pathlib.Path(metaperser_jax.__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "manifest.md").read_text(encoding="utf-8")
 SOURCES = [
     path.read_text(encoding="utf-8")
-    for path in (REPOSITORY / "metaperser_jax" / "data").rglob("*.py")
+    for folder in ("metaperser_jax/data", "benchmark")
+    for path in (REPOSITORY / folder).rglob("*.py")
 ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from metaperser_jax.data.headers import AudioError
+from benchmark.headers import AudioError
 from metaperser_jax.data.manifest import ManifestSpec
 from metaperser_jax.data.manifest.features import FeatureRows
 from metaperser_jax.data.manifest.media import (

@@ -13,7 +13,8 @@ import soundfile
 import soxr
 from jaxtyping import Float, Int
 
-from metaperser_jax.data.headers import (
+from benchmark.errors import Problems
+from benchmark.headers import (
     MAX_CHANNELS,
     AudioError,
     AudioHeader,
@@ -22,8 +23,7 @@ from metaperser_jax.data.headers import (
     open_bytes,
     read_header,
 )
-from metaperser_jax.errors import Problems
-from metaperser_jax.typing import Array
+from benchmark.typing import Array
 
 SAMPLE_RATE = 16_000  # Hz, what the encoders were trained on
 MAX_SECONDS = 60.0

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import soundfile
 
-from metaperser_jax.errors import InputError
+from benchmark.errors import InputError
 
 RATE_LIMITS = (4_000, 192_000)  # Hz, a header outside them is not believed
 MAX_CHANNELS = 64

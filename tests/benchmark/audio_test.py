@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from metaperser_jax.data import audio
-from metaperser_jax.data.audio import (
+from benchmark import audio
+from benchmark.audio import (
     as_waveform,
     content_hash,
     load,
     pad_batch,
 )
-from metaperser_jax.data.headers import AudioError
-from metaperser_jax.errors import InputError, Problems
+from benchmark.errors import InputError, Problems
+from benchmark.headers import AudioError
 
 
 def tone(rate=16_000, seconds=0.5, hertz=440.0, amplitude=0.3):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from metaperser_jax.data import headers
-from metaperser_jax.data.headers import AudioError, read_header
-from metaperser_jax.errors import InputError
+from benchmark import headers
+from benchmark.errors import InputError
+from benchmark.headers import AudioError, read_header
 
 
 def write_tone(path, rate=16_000, seconds=0.1, channels=1, **kwargs):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from metaperser_jax.errors import InputError, MachineError, Problems, did_you_mean
+from benchmark.errors import InputError, MachineError, Problems, did_you_mean
 
 
 def some_problems():
