@@ -9,12 +9,14 @@ import soundfile
 from metaperser_jax import experiment as experiment_lib
 from metaperser_jax.encoders.encoder import Encoder
 from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluation.protocol import Outputs
 from metaperser_jax.experiment import (
     extract_shard,
     flat_pairs,
     has_answer,
     label_rates,
     open_experiment,
+    outputs_of,
     plan_dev,
     prepare_fold,
     selection_loss,
@@ -359,6 +361,72 @@ class TestEncoding:
     def test_without_audio_there_are_no_parts(self, folder, tmp_path):
         with pytest.raises(InputError, match="leave --shard out"):
             extract_shard(make_settings(folder), tmp_path, Problems(), (1, 2))
+
+
+class TestDimensions:
+    """Valence and arousal beside the classes, or alone."""
+
+    def opened(self, folder, tmp_path, outputs):
+        opened = open_with(folder, tmp_path, loss={"outputs": "categories"})
+        count = len(opened.corpus.ratings.clip)
+        values = np.random.default_rng(1).normal(3, 2, (count, 2)).astype(np.float32)
+        values[::5, 1] = np.nan
+        ratings = opened.corpus.ratings._replace(dimensions=values)
+        corpus = opened.corpus._replace(
+            ratings=ratings, dimensions=("valence", "arousal")
+        )
+        loss = opened.settings.loss._replace(outputs=outputs)
+        settings = opened.settings._replace(loss=loss)
+        return opened._replace(corpus=corpus, settings=settings)
+
+    @pytest.mark.parametrize(("outputs", "classes"), [("both", 3), ("dimensions", 0)])
+    def test_columns_are_classes_then_standardised_dimensions(
+        self, folder, tmp_path, outputs, classes
+    ):
+        opened = self.opened(folder, tmp_path, outputs)
+        data = prepare_fold(opened, opened.folds[0])
+        assert (data.spec.num_classes, data.spec.num_dimensions) == (classes, 2)
+        assert data.train.targets.shape[1] == data.train.mask.shape[1] == classes + 2
+        assert len(data.prior) == classes
+        assert outputs_of(opened) == Outputs("softmax", classes, ("valence", "arousal"))
+        kept = data.train.annotator >= 0
+        z, rated = data.train.targets[kept, classes:], data.train.mask[kept, classes:]
+        for column in range(2):
+            values = z[rated[:, column], column]
+            np.testing.assert_allclose(values.mean(), 0, atol=1e-5)
+            np.testing.assert_allclose(values.std(), 1, rtol=1e-5)
+        raw = opened.corpus.ratings.dimensions
+        there = data.test.mask[:, classes:]
+        np.testing.assert_array_equal(there, ~np.isnan(raw))
+        back = data.test.targets[:, classes:] * data.scale.deviation + data.scale.mean
+        np.testing.assert_allclose(back[there], raw[there], rtol=1e-4, atol=1e-4)
+
+    def test_a_held_out_listeners_grades_do_not_move_the_scale(self, folder, tmp_path):
+        opened = self.opened(folder, tmp_path, "both")
+        fold = opened.folds[0]
+        ratings = opened.corpus.ratings
+        outside = ~np.isin(ratings.annotator, fold.train_listeners)
+        moved = ratings.dimensions + 100 * outside[:, None]
+        corpus = opened.corpus._replace(ratings=ratings._replace(dimensions=moved))
+        found = prepare_fold(opened._replace(corpus=corpus), fold).scale
+        expected = prepare_fold(opened, fold).scale
+        np.testing.assert_array_equal(found.mean, expected.mean)
+        np.testing.assert_array_equal(found.deviation, expected.deviation)
+
+    def test_a_rating_counts_where_something_learned_is_there(self, folder, tmp_path):
+        opened = self.opened(folder, tmp_path, "dimensions")
+        ratings = opened.corpus.ratings
+        nothing = ratings.dimensions.copy()
+        nothing[:7] = np.nan
+        corpus = opened.corpus._replace(ratings=ratings._replace(dimensions=nothing))
+        for outputs, expected in (("dimensions", 7), ("both", 0), ("categories", 0)):
+            answered = has_answer(corpus, LossSettings(outputs=outputs))
+            assert (~answered).sum() == expected
+
+    def test_a_corpus_without_dimensions_is_told(self, folder, tmp_path):
+        opened = open_with(folder, tmp_path, loss={"outputs": "both"})
+        with pytest.raises(InputError, match="no dimensional ratings: name their"):
+            prepare_fold(opened, opened.folds[0])
 
 
 class TestLabels:

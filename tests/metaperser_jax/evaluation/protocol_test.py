@@ -198,6 +198,68 @@ class TestScores:
         assert {"macro_f1", "micro_f1", "uar", "nll", "ece", "brier"} <= set(found)
 
 
+class TestDimensions:
+    """Classes and dimensions side by side, each judged by its own metrics."""
+
+    OUTPUTS = Outputs("softmax", 4, ("valence", "arousal"))
+
+    def both(self, rng):
+        found = make_predictions(rng)
+        shape = (*found.clip.shape, 2)
+        values = rng.normal(size=shape).astype(np.float32)
+        rated = (rng.random(shape) < 0.9) & (found.clip >= 0)[..., None]
+        probs = {
+            key: np.concatenate(
+                [value, rng.normal(size=shape).astype(np.float32)], axis=-1
+            )
+            for key, value in found.probs.items()
+        }
+        return found, found._replace(
+            targets=np.concatenate([found.targets, values * rated], -1),
+            mask=np.concatenate([found.mask, rated], -1),
+            probs=probs,
+        )
+
+    def test_the_classes_metrics_do_not_see_the_dimensions(self, rng):
+        alone, joint = self.both(rng)
+        found = protocol.score_all(joint, self.OUTPUTS, 20, 3)
+        for key, expected in score(alone).items():
+            for metric, values in expected.values.items():
+                np.testing.assert_allclose(found[key].values[metric], values, rtol=1e-6)
+
+    def test_the_dimensions_are_scored_by_hand(self, rng):
+        _, joint = self.both(rng)
+        score = protocol.score_all(joint, self.OUTPUTS, 20, 3)["full", 4]
+        squared = []
+        for draw in range(2):
+            rated = joint.mask[0, draw, :, 4]
+            errors = (
+                joint.probs["full", 4][0, draw, :, 4] - joint.targets[0, draw, :, 4]
+            )
+            squared.append(np.sqrt((errors[rated] ** 2).mean()))
+        np.testing.assert_allclose(
+            score.values["rmse_valence"][0], np.mean(squared), rtol=1e-5
+        )
+        both = (score.values["rmse_valence"] + score.values["rmse_arousal"]) / 2
+        np.testing.assert_allclose(score.values["rmse"], both, rtol=1e-4)
+
+    def test_what_a_report_shows(self):
+        wanted = ("macro_f1", "nll")
+        assert protocol.headline_metrics(wanted, Outputs("softmax", 4)) == [*wanted]
+        means = ["ccc", "pearson", "rmse", "mae"]
+        assert protocol.headline_metrics(wanted, self.OUTPUTS) == [*wanted, *means]
+        alone = self.OUTPUTS._replace(num_classes=0)
+        assert protocol.headline_metrics(wanted, alone) == means
+
+    def test_estimates_are_those_of_the_scores(self, rng):
+        _, joint = self.both(rng)
+        scores = protocol.score_all(joint, self.OUTPUTS, 20, 3)
+        for key, values in protocol.estimates(joint, self.OUTPUTS).items():
+            for metric, value in values.items():
+                expected = scores[key].estimate[metric]
+                np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+
+
 class TestRecords:
     def test_a_record_has_exactly_the_public_keys(self):
         scores = {("full", 4): make_scores([0.2, 0.4])}
