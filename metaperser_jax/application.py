@@ -338,6 +338,8 @@ def _say_corpus(experiment: Experiment) -> None:
     shown = [k for k in ("clips", "listeners", "ratings", "hours") if k in summary]
     found = ", ".join(f"{round(summary[k], 2)} {k}" for k in shown)
     log.info("corpus %s: %s", experiment.corpus.name, found)
+    for line in summary.get("published_counts", ()):
+        log.info("  against the published counts: %s", line)
 
 
 def _device_line(require_accelerator: bool) -> str:

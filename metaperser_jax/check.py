@@ -17,6 +17,7 @@ import numpy as np
 
 from metaperser_jax import features
 from metaperser_jax.data import corpora, splits
+from metaperser_jax.data.iemocap import IemocapSpec, rater_table
 from metaperser_jax.data.survey import Survey, survey_corpus
 from metaperser_jax.encoders import selftest
 from metaperser_jax.encoders.encoder import Encoder
@@ -51,20 +52,20 @@ class Page(NamedTuple):
 
 
 def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> Page:
-    """Returns the page."""
+    """Returns the page; a fault of the encoder does not keep it from the corpus."""
     lines: list[str] = []
-    survey = None
+    survey, corpus, encoder = None, None, None
+    lines.extend(_machine_lines(workdir))
+    lines.append("ok       config")
+    codes: list[int] = []
+    if settings.features.inputs == "audio":
+        try:
+            encoder, found = _load_and_test(settings)
+            lines.extend(found)
+        except (InputError, MachineError) as error:
+            lines.append(f"error    {error}")
+            codes.append(error.exit_code)
     try:
-        lines.extend(_machine_lines(workdir))
-        lines.append("ok       config")
-        encoder = None
-        if settings.features.inputs == "audio":
-            chosen = settings.encoder
-            loaded = read_encoder(chosen.name, chosen.revision or None, chosen.dtype)
-            encoder = loaded.encoder
-            lines.extend(encoder_lines(loaded.report))
-            lines.extend(selftest.describe(selftest.self_test(encoder, loaded.params)))
-            lines.extend(_tuning_lines(settings, encoder, loaded.params))
         cache = cache_dir(settings, workdir)
         corpus = load_corpus(settings, cache, problems)
         corpus = corpora.validate_corpus(corpus, problems)
@@ -73,13 +74,28 @@ def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> Page:
         if encoder is not None:
             lines.append(_cache_line(settings, encoder, corpus, cache, problems))
         lines.extend(_listed(problems))
-        code = InputError.exit_code * any(line.startswith("error") for line in lines)
     except (InputError, MachineError) as error:
         lines += [*_listed(problems), f"error    {error}"]
-        code = error.exit_code
-    if survey is not None:
+        codes.append(error.exit_code)
+    if any(line.startswith("error") for line in lines):
+        codes.append(InputError.exit_code)
+    if survey is not None and corpus is not None:
+        lines.extend(builder_lines(settings, corpus))
         lines.extend(survey_lines(survey))
-    return Page("\n".join(lines), code, survey)
+    return Page("\n".join(lines), codes[0] if codes else 0, survey)
+
+
+def _load_and_test(settings: Settings) -> tuple[Encoder, list[str]]:
+    """Returns the encoder, and what was loaded and found in its self-test."""
+    chosen = settings.encoder
+    loaded = read_encoder(chosen.name, chosen.revision or None, chosen.dtype)
+    tested = selftest.self_test(loaded.encoder, loaded.params)
+    lines = [
+        *encoder_lines(loaded.report),
+        *selftest.describe(tested),
+        *_tuning_lines(settings, loaded.encoder, loaded.params),
+    ]
+    return loaded.encoder, lines
 
 
 def look_at(settings: Settings, corpus: Corpus, problems: Problems) -> Survey:
@@ -152,6 +168,27 @@ def _corpus_lines(settings: Settings, corpus: Corpus) -> Iterator[str]:
         f"ok       {len(folds)} fold(s), methods to train: "
         f"{', '.join(trained_methods(settings)) or 'none'}"
     )
+
+
+def builder_lines(settings: Settings, corpus: Corpus) -> Iterator[str]:
+    """Yields what the corpus' builder found, beside what every corpus is asked.
+
+    Args:
+      settings: of the run.
+      corpus: with the builder's summary.
+    """
+    common = corpora.summarise(corpus._replace(summary={}))
+    hidden = {*common, "raters"}  # the matrix below says it
+    found = {k: v for k, v in corpus.summary.items() if k not in hidden}
+    if not found:
+        return
+    yield ""
+    yield "what was read"
+    for line in corpora.describe(found).splitlines():
+        yield textwrap.fill(line, WIDTH, subsequent_indent="    ")
+    if isinstance(settings.data, IemocapSpec):
+        yield ""
+        yield rater_table(corpus)
 
 
 def _cache_line(

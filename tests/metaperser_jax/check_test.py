@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -111,10 +112,15 @@ def test_tensors_that_are_not_used_are_listed():
     assert lines[-1].endswith("lm_head.4, lm_head.5 and 2 more")
 
 
-def test_a_missing_encoder_ends_the_page_with_2(corpus, tmp_path):
+def test_a_missing_encoder_is_told_and_the_corpus_looked_at_all_the_same(
+    corpus, tmp_path
+):
     page, _ = make_page(corpus, tmp_path / "run", tmp_path / "nothing")
     assert page.exit_code == 2
-    assert page.text.splitlines()[-1].startswith("error    encoder")
+    (line,) = [x for x in page.text.splitlines() if x.startswith("error ")]
+    assert line.startswith("error    encoder")
+    assert page.survey is not None
+    assert "verdict: " in page.text
 
 
 def test_an_encoder_that_computes_nonsense_ends_with_2(corpus, encoder, tmp_path):
@@ -254,4 +260,20 @@ def test_a_config_of_another_kind_is_told(corpus, encoder, tmp_path):
     (encoder / "config.json").write_text(json.dumps(config))
     page, _ = make_page(corpus, tmp_path / "run", encoder)
     assert page.exit_code == 2
-    assert "wavlm" in page.text.splitlines()[-1]
+    (line,) = [x for x in page.text.splitlines() if x.startswith("error ")]
+    assert "wavlm" in line
+
+
+def test_of_iemocap_the_counts_and_the_matrix_are_shown(tmp_path):
+    config = {
+        "corpus": "iemocap",
+        "data": {"fake": True, "fake_dialogs": 2, "fake_utterances": 8},
+        "features": {"inputs": "other_raters"},
+    }
+    page = check.page(from_config(config), tmp_path, Problems())
+    text = page.text
+    assert "\nwhat was read\n" in text
+    assert "  published counts: an invented tree" in text
+    assert "  derived again: consensus 1 of " in text
+    assert re.search(r"^rater +session +clips +frust", text, re.MULTILINE)
+    assert len(re.findall(r"^E[1-6] +all ", text, re.MULTILINE)) == 6
