@@ -45,6 +45,7 @@ class Task(NamedTuple):
     replaces: str = ""  # the corpus that the release swapped out
     num_examples: int | None = None
     folder: str = ""  # of a task that a user added
+    notes: tuple[str, ...] = ()  # doubts: a revision that is no commit ...
 
 
 class Example(NamedTuple):

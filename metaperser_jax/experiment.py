@@ -352,7 +352,7 @@ def has_answer(corpus: Corpus, loss: LossSettings) -> np.ndarray:
         given = given & (corpus.ratings.targets > 0)
     graded = ~np.isnan(corpus.ratings.dimensions)
     parts = [given] * bool(num_classes) + [graded] * bool(dimensions)
-    return np.concatenate(parts, axis=1).any(1)
+    return np.asarray(np.concatenate(parts, axis=1).any(1))
 
 
 def label_rates(

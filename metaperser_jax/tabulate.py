@@ -76,29 +76,36 @@ def tabulate(
     for one in finished:
         for kind in sorted(_kinds(one)):
             score_kind(settings, workdir, one, kind, rows)
-    spec = paper.PaperSpec(
-        title=f"Adapting to new listeners: {rows.records[0]['corpus']}",
-        headline_support=settings.evaluation.headline_support,
-        metrics=tuple(
-            protocol.headline_metrics(
-                settings.evaluation.headline_metrics, _outputs(settings, finished[0])
-            )
-        ),
-        encoders=tuple(dict.fromkeys(v.encoder for v in cells.variants(settings))),
-        scenarios=tuple(settings.evaluation.scenarios),
-        supports=tuple(settings.evaluation.num_support),
-        provenance={
-            "command": command,
-            "config": config,
-            "variants": _variant_notes(settings, workdir),
-        },
-        cells={one.encoder: (one.done, one.planned) for one in finished},
-    )
+    origin = {
+        "command": command,
+        "config": config,
+        "variants": _variant_notes(settings, workdir),
+    }
+    spec = make_spec(settings, finished, rows, origin)
     made = paper.write_tables(workdir / "tables", *rows, spec)
     for name, values in rows._asdict().items():
         write_json(workdir / FILES[name], values)
-    write_json(workdir / "run.json", spec.provenance | {"cells": spec.cells})
+    write_json(workdir / "run.json", {**origin, "cells": spec.cells})
     return Made(made.text, made.paths)
+
+
+def make_spec(
+    settings: Settings, finished: list[Finished], rows: Rows, origin: dict[str, Any]
+) -> paper.PaperSpec:
+    """Returns what the tables are to hold, planned and not done included."""
+    chosen = settings.evaluation
+    outputs = _outputs(settings, finished[0])
+    metrics = protocol.headline_metrics(chosen.headline_metrics, outputs)
+    return paper.PaperSpec(
+        title=f"Adapting to new listeners: {rows.records[0]['corpus']}",
+        headline_support=chosen.headline_support,
+        metrics=tuple(metrics),
+        encoders=tuple(dict.fromkeys(v.encoder for v in cells.variants(settings))),
+        scenarios=tuple(chosen.scenarios),
+        supports=tuple(chosen.num_support),
+        provenance=origin,
+        cells={one.encoder: (one.done, one.planned) for one in finished},
+    )
 
 
 def find_finished(

@@ -91,9 +91,13 @@ def join_methods(parts: list[Predictions]) -> Predictions:
 
 def select_listeners(predictions: Predictions, keep: np.ndarray) -> Predictions:
     """Keeps the listeners of a mask or of indices."""
-    fields = (field[keep] for field in predictions[:-1])
-    probs = {key: value[keep] for key, value in predictions.probs.items()}
-    return Predictions(*fields, probs)
+    return Predictions(
+        predictions.annotators[keep],
+        predictions.clip[keep],
+        predictions.targets[keep],
+        predictions.mask[keep],
+        {key: value[keep] for key, value in predictions.probs.items()},
+    )
 
 
 @functools.cache
