@@ -80,8 +80,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.loss.family = "softmax"  # softmax | sigmoid
     config.loss.class_balanced = True
     config.loss.smoothing = 0.05
-    config.loss.dimension_loss = "ccc"  # ccc | mse
-    config.loss.dimension_support_loss = "mse"  # of support sets
+    config.loss.dimension_loss = "ccc"  # ccc | mse | huber
+    config.loss.dimension_support_loss = "huber"  # of support sets
     config.loss.dimension_weight = 1.0  # of the dimensions beside the categories
 
     config.pretrain = ml_collections.ConfigDict()

@@ -30,7 +30,7 @@ PAIRS = (
     *(("full", "wrong_listener"), ("wrong_listener", "no_adaptation")),
 )
 METRICS = ("macro_f1", "micro_f1", "exact_match", "nll", "uar", "ece")
-LEAD_METRICS = ("macro_f1", "nll")
+LEAD_METRICS = ("macro_f1", "nll", "ccc")
 GLANCE_METRICS = ("macro_f1", "micro_f1", "nll")
 README_METRICS = ("macro_f1", "micro_f1", "exact_match", "nll")
 README_METHODS = (
@@ -81,6 +81,17 @@ RECORDS = (
         "shuffled",
         "Synthetic corpus, listeners shuffled: the negative control",
         ("--config.data.shuffle_listeners=True",),
+    ),
+    Record(
+        "synthetic_both",
+        "Synthetic corpus, categories and dimensional ratings together",
+        (
+            "--config.loss.outputs=both",
+            "--config.evaluation.methods=('full','minus_csmt','minus_lslr',"
+            "'no_adaptation','base_rate','prior_calibration','fine_tune',"
+            "'wrong_listener')",
+        ),
+        metrics=("macro_f1", "micro_f1", "nll", "ccc", "rmse"),
     ),
     Record(
         "emotale",

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from metaperser_jax.typing import Array, Batch, Params
 
 Family = Literal["softmax", "sigmoid"]
-DimensionLoss = Literal["ccc", "mse"]
+DimensionLoss = Literal["ccc", "mse", "huber"]
 CCC_EPSILON = 1e-6  # squared SDs; bounds the gradient where nothing varies
 
 
@@ -183,14 +183,38 @@ def squared_error_loss(
     Without a rating, loss and gradient are 0.
     """
     errors = jnp.where(mask, values - targets, 0.0)
+    return _mean_of_dimensions(jnp.square(errors), mask)
+
+
+def huber_loss(
+    values: Float[Array, "samples dimensions"],
+    targets: Float[Array, "samples dimensions"],
+    mask: Bool[Array, "samples dimensions"],
+) -> Float[jax.Array, ""]:
+    """Returns Huber's loss (1964), mean over the dimensions that are rated.
+
+    e^2 / 2 up to one standard deviation, |e| - 1/2 beyond: the gradient of a clip is
+    bounded, as that of the cross-entropy is, so that an inner step of the same rate
+    does not run away. Without a rating, loss and gradient are 0.
+    """
+    errors = jnp.where(mask, values - targets, 0.0)
+    size = jnp.abs(errors)
+    near = 0.5 * jnp.square(errors)
+    return _mean_of_dimensions(jnp.where(size <= 1.0, near, size - 0.5), mask)
+
+
+def _mean_of_dimensions(losses: jax.Array, mask: Array) -> jax.Array:
+    """Averages [samples, dimensions] over the rated clips, then the dimensions."""
     number = mask.sum(0)  # [dimensions]
-    per_dimension = jnp.square(errors).sum(0) / jnp.maximum(number, 1).astype(
-        errors.dtype
-    )
+    per_dimension = losses.sum(0) / jnp.maximum(number, 1).astype(losses.dtype)
     return masked_mean(per_dimension, number > 0)
 
 
-DIMENSION_LOSSES = {"ccc": concordance_loss, "mse": squared_error_loss}
+DIMENSION_LOSSES = {
+    "ccc": concordance_loss,
+    "mse": squared_error_loss,
+    "huber": huber_loss,
+}
 
 
 def make_loss_fn(

@@ -50,7 +50,7 @@ class ModelSpec(NamedTuple):
     listener_width: int = 0
     num_dimensions: int = 0  # columns after the classes; then there may be no class
     dimension_loss: DimensionLoss = "ccc"  # of pools and query sets
-    dimension_support_loss: DimensionLoss = "mse"  # of support sets, see docs
+    dimension_support_loss: DimensionLoss = "huber"  # of support sets, see docs
     dimension_weight: float = 1.0  # of the dimensions beside the classes
 
 

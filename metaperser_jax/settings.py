@@ -95,7 +95,7 @@ class LossSettings(NamedTuple):
     class_balanced: bool = True
     smoothing: float = 0.05
     dimension_loss: DimensionLoss = "ccc"  # of pools and query sets
-    dimension_support_loss: DimensionLoss = "mse"  # of support sets
+    dimension_support_loss: DimensionLoss = "huber"  # of support sets
     dimension_weight: float = 1.0  # of the dimensions beside the categories
 
 

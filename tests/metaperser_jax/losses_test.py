@@ -346,7 +346,23 @@ def loop_squared_error(values, targets, mask):
     return np.mean([errors[mask[:, c], c].mean() for c in rated]) if rated else 0.0
 
 
-RATING_LOOPS = {"ccc": loop_concordance, "mse": loop_squared_error}
+def loop_huber(values, targets, mask):
+    found = []
+    for column in range(mask.shape[1]):
+        rated = mask[:, column]
+        errors = np.abs(values - targets).astype(np.float64)[rated, column]
+        if errors.size:
+            found.append(
+                np.mean([e * e / 2 if e <= 1 else e - 0.5 for e in errors.tolist()])
+            )
+    return np.mean(found) if found else 0.0
+
+
+RATING_LOOPS = {
+    "ccc": loop_concordance,
+    "mse": loop_squared_error,
+    "huber": loop_huber,
+}
 RATING_LOSSES = {
     name: jax.jit(jax.value_and_grad(fn))
     for name, fn in losses.DIMENSION_LOSSES.items()

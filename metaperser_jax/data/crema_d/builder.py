@@ -7,17 +7,16 @@ metadata, so that each later load can say it again.
 """
 
 import dataclasses
-import hashlib
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, Int16
+from jaxtyping import Int16
 
 from benchmark.audio import SAMPLE_RATE, load
 from benchmark.headers import AudioError
+from metaperser_jax.data import builds
 from metaperser_jax.data.crema_d.answers import Answers, read_answers
 from metaperser_jax.data.crema_d.folds import SPEAKER_GROUPS, group_of, speaker_of
 from metaperser_jax.data.crema_d.published import check_published
@@ -26,6 +25,7 @@ from metaperser_jax.data.crema_d.spec import CremaDSpec
 from metaperser_jax.errors import Problems
 
 BUILDER_VERSION = "1.0.0"  # raise when the same files give other examples
+SCHEMA = 1  # raise when the features or the metadata change
 OTHER_GROUP = "other"  # the split of actors who are in no group
 LONG_SECONDS = 10.0  # the corpus' clips last some 1.3 to 5 s
 USELESS = ("silent_audio", "short_audio")  # warnings that leave nothing to hear
@@ -40,8 +40,8 @@ class CremaDConfig(tfds.core.BuilderConfig):
 
 def config_name(sources: Sources, max_seconds: float) -> str:
     """Names a configuration after the files and what cuts their audio."""
-    text = f"{fingerprint(sources)} {float(max_seconds)!r}"
-    return f"files_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    parts = (fingerprint(sources), float(max_seconds))
+    return builds.config_name("files", SCHEMA, *parts)
 
 
 class CremaDClips(tfds.core.GeneratorBasedBuilder):
@@ -56,32 +56,27 @@ class CremaDClips(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         tensor, text = tfds.features.Tensor, tfds.features.Text
         raw = tfds.features.Encoding.BYTES
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Clips of CREMA-D with the answer of each listener.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "clip": text(),
-                    "speaker": text(),  # the actor, '1001'
-                    "group": text(),  # 'set1', '' = none
-                    "sha256": text(),
-                    "audio": tensor(shape=(None,), dtype=np.int16, encoding=raw),
-                    "rater": tensor(shape=(None,), dtype=np.int32),
-                    "modality": tensor(shape=(None,), dtype=np.uint8),
-                    "label": tensor(shape=(None,), dtype=np.uint8),
-                    "level": tensor(shape=(None,), dtype=np.float32),
-                    "response_ms": tensor(shape=(None,), dtype=np.float32),
-                }
-            ),
-            disable_shuffling=True,  # examples keep the order of the clips' names
-            metadata=tfds.core.MetadataDict(),
+        return builds.dataset_info(
+            self,
+            {
+                "clip": text(),
+                "speaker": text(),  # the actor, '1001'
+                "group": text(),  # 'set1', '' = none
+                "sha256": text(),
+                "audio": tensor(shape=(None,), dtype=np.int16, encoding=raw),
+                "rater": tensor(shape=(None,), dtype=np.int32),
+                "modality": tensor(shape=(None,), dtype=np.uint8),
+                "label": tensor(shape=(None,), dtype=np.uint8),
+                "level": tensor(shape=(None,), dtype=np.float32),
+                "response_ms": tensor(shape=(None,), dtype=np.float32),
+            },
         )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         config, metadata = self.builder_config, self.info.metadata
         assert isinstance(config, CremaDConfig)
         assert metadata is not None
-        root = str(dl_manager.manual_dir)
+        root = config.spec.root or str(dl_manager.manual_dir)
         sources = find_sources(config.spec._replace(root=root))
         problems = Problems()
         shown = sources.shown(sources.responses)
@@ -92,15 +87,14 @@ class CremaDClips(tfds.core.GeneratorBasedBuilder):
         metadata["facts"] = facts | left_out
         metadata["raters"] = list(answers.raters)
         metadata["problems"] = rows = [list(problem) for problem in problems.rows]
-        splits = {}
-        for group in (*SPEAKER_GROUPS, OTHER_GROUP):
-            members = [x for x in clips if (group_of(x) or OTHER_GROUP) == group]
-            examples = self._generate_examples(members, answers, sources, rows)
-            first = next(examples, None)  # a split without examples cannot be written
-            if first is not None:
-                splits[group] = itertools.chain([first], examples)
-        metadata["groups"] = list(splits)
-        return splits
+        members = {group: [] for group in (*SPEAKER_GROUPS, OTHER_GROUP)}
+        for clip in clips:
+            members[group_of(clip) or OTHER_GROUP].append(clip)
+        groups = (
+            (group, self._generate_examples(found, answers, sources, rows))
+            for group, found in members.items()
+        )
+        return builds.filled_splits(groups, metadata)
 
     def _generate_examples(
         self,
@@ -185,17 +179,7 @@ def read_clip(
     if len(wave) > LONG_SECONDS * SAMPLE_RATE:
         message = f"{len(wave) / SAMPLE_RATE:.1f} s, where clips last up to 5 s"
         problems.warning("unusually_long", where, message)
-    return to_int16(wave)
-
-
-def to_int16(wave: Float[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
-    """Rounds to 16 bits: exact for what was 16-bit, mono and 16 kHz."""
-    return np.clip(np.round(wave * 32768.0), -32768, 32767).astype(np.int16)
-
-
-def content_hash(audio: Int16[np.ndarray, " samples"]) -> str:
-    """Sha256 of the samples as little-endian 16-bit integers."""
-    return hashlib.sha256(audio.astype("<i2").tobytes()).hexdigest()
+    return builds.to_int16(wave)
 
 
 def make_example(
@@ -206,7 +190,7 @@ def make_example(
         "clip": clip,
         "speaker": speaker_of(clip),
         "group": group_of(clip),
-        "sha256": content_hash(audio),
+        "sha256": builds.samples_hash(audio),
         "audio": audio,
         "rater": rows["rater"],
         "modality": rows["modality"].astype(np.uint8),

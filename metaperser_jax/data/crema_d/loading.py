@@ -1,18 +1,12 @@
 """Builds CREMA-D once from a copy of it and reads it from disk ever after."""
 
-import bisect
-import contextlib
-import io
-import itertools
-import logging
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmark.audio import SAMPLE_RATE
+from metaperser_jax.data import builds
 from metaperser_jax.data.corpora import (
     drop_small_annotators,
     summarise,
@@ -27,10 +21,8 @@ from metaperser_jax.data.crema_d.spec import (
     CremaDSpec,
     check_spec,
 )
-from metaperser_jax.errors import InputError, MachineError, Problem, Problems
+from metaperser_jax.errors import InputError, Problem, Problems
 from metaperser_jax.typing import Corpus, Ratings
-
-_ADVICE = "Delete this folder and run again: the corpus is then built anew."
 
 
 def load_crema_d(
@@ -39,10 +31,9 @@ def load_crema_d(
     """Loads CREMA-D, or a generated corpus of the same form.
 
     The copy is searched, and the responses are hashed, each time; answers and audio
-    are read only if no build of just these files is in `data_dir`. A build is written
-    beside its place and renamed when complete: a killed one leaves nothing that could
-    be taken for a corpus. Audio stays on disk: `read_audio` reads one clip at a time
-    and checks its digest. One build serves all modalities.
+    are read only if no build of just these files is in `data_dir`. Builds are whole or
+    absent, see `builds.prepare`; one serves all modalities. Audio stays on disk:
+    `read_audio` reads one clip at a time and checks its digest.
 
     Args:
       spec: where the corpus is and which answers count.
@@ -63,14 +54,12 @@ def load_crema_d(
     data_dir = pathlib.Path(data_dir).expanduser()
     spec = _with_root(spec, data_dir)
     sources = find_sources(spec)
-    builder = _prepare(spec, sources, data_dir)
-    metadata = dict(builder.info.metadata or {})
-    for row in metadata["problems"]:
+    source = builds.Source(_prepare(spec, sources, data_dir))
+    for row in source.fact("problems"):
         problems.add(*Problem(*row))
     if not spec.fake:
-        check_counts(metadata["facts"], str(sources.responses), problems)
-    source = _Source(builder)
-    corpus = validate_corpus(_assemble(spec, source, metadata["raters"]), problems)
+        check_counts(source.fact("facts"), str(sources.responses), problems)
+    corpus = validate_corpus(_assemble(spec, source), problems)
     kept = drop_small_annotators(corpus, spec.min_ratings)
     if not kept.clips:
         raise InputError(
@@ -81,7 +70,7 @@ def load_crema_d(
         "source": str(sources.root),
         "modality": spec.modality,
         "hours": float(np.sum(kept.seconds if kept.seconds is not None else 0)) / 3600,
-        **metadata["facts"],
+        **source.fact("facts"),
         "clips_usable": len(source),
         "listeners_below_min_ratings": len(corpus.annotators) - len(kept.annotators),
         "ratings_of_those": len(corpus.ratings.clip) - len(kept.ratings.clip),
@@ -96,117 +85,26 @@ def _with_root(spec: CremaDSpec, data_dir: pathlib.Path) -> CremaDSpec:
     size = fake.FakeSize(spec.fake_clips, spec.fake_raters, spec.fake_seed)
     name = "_".join(map(str, size))
     folder = data_dir / "crema_d_fake" / f"v{fake.GENERATOR_VERSION}_{name}"
-    try:
+    with builds.writing(folder, "the generated corpus"):
         root = fake.make_once(folder, size)
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the generated corpus could not be written ({error}). Free some "
-            "space or choose another data_dir."
-        ) from error
     return spec._replace(root=str(root), responses="auto", audio="auto")
 
 
 def _prepare(spec: CremaDSpec, sources: Sources, data_dir: pathlib.Path):
     """Returns the prepared builder."""
-    import tensorflow_datasets as tfds  # slow import
-
-    from metaperser_jax.data.crema_d import builder as tfds_package
+    from metaperser_jax.data.crema_d import builder as tfds_package  # slow import
 
     name = tfds_package.config_name(sources, spec.max_seconds)
-
-    def make_builder():
-        config = tfds_package.CremaDConfig(name=name, spec=spec)
-        return tfds_package.CremaDClips(
-            data_dir=str(data_dir), config=config, file_format="array_record"
-        )
-
-    manual = tfds.download.DownloadConfig(manual_dir=spec.root)
-    with _quiet():
-        try:
-            builder = make_builder()
-            builder.download_and_prepare(download_config=manual)
-        except OSError as error:
-            # another process may have finished the same build first
-            builder = make_builder()
-            if not builder.is_prepared():
-                raise MachineError(
-                    f"{data_dir}: CREMA-D could not be written ({error}). Free some "
-                    "space (0.7 GB for the whole corpus) or choose another data_dir."
-                ) from error
-    return builder
+    config = tfds_package.CremaDConfig(name=name, spec=spec)
+    room = "0.7 GB for the whole corpus"
+    return builds.prepare(tfds_package.CremaDClips, config, data_dir, "CREMA-D", room)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences progress bars and notices unless someone watches a terminal."""
-    import tensorflow_datasets as tfds
-
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    tfds.display_progress_bar(sys.stderr.isatty())
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.display_progress_bar(True)
-        logger.setLevel(level)
-
-
-class _Source:
-    """The examples on disk, numbered across the speaker groups."""
-
-    def __init__(self, builder):
-        self.folder = builder.data_path
-        with self._named_damage():
-            self.parts = [
-                builder.as_data_source(split=group)
-                for group in builder.info.metadata["groups"]
-            ]
-        self.ends = list(itertools.accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self.ends[-1] if self.ends else 0
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        part = bisect.bisect_right(self.ends, index)
-        start = self.ends[part] - len(self.parts[part])
-        with self._named_damage():
-            return self.parts[part][index - start]
-
-    def read_all(self) -> Iterator[dict[str, Any]]:
-        """Yields all examples without their audio, with its length."""
-        for index in range(len(self)):
-            example = self[index]
-            example["seconds"] = len(example.pop("audio")) / SAMPLE_RATE
-            yield example
-
-    def read_audio(self, index: int) -> np.ndarray:
-        """Returns float32 [samples] of one clip, checked against its digest."""
-        from metaperser_jax.data.crema_d.builder import content_hash
-
-        example = self[index]
-        if content_hash(example["audio"]) != example["sha256"].decode():
-            raise InputError(
-                f"{self.folder}: the audio of {example['clip'].decode()} is not what "
-                f"was written. {_ADVICE}"
-            )
-        return example["audio"].astype(np.float32) / 32768.0
-
-    @contextlib.contextmanager
-    def _named_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.folder}: the corpus is damaged ({error}). {_ADVICE}"
-            ) from error
-
-
-def _assemble(spec: CremaDSpec, source: _Source, raters: Sequence[str]) -> Corpus:
+def _assemble(spec: CremaDSpec, source: builds.Source) -> Corpus:
     """Returns the corpus of the answers in the wanted modality."""
     examples = list(source.read_all())
-    ratings, annotators = _ratings(examples, raters, MODALITIES.index(spec.modality))
+    raters, modality = source.fact("raters"), MODALITIES.index(spec.modality)
+    ratings, annotators = _ratings(examples, raters, modality)
     if not ratings.clip.size:
         raise InputError(
             f"{source.folder}: none of the {len(examples)} usable clips has an answer "
@@ -214,24 +112,20 @@ def _assemble(spec: CremaDSpec, source: _Source, raters: Sequence[str]) -> Corpu
         )
     return Corpus(
         name="crema_d_fake" if spec.fake else "crema_d",
-        clips=_texts(examples, "clip"),
+        clips=builds.texts(examples, "clip"),
         annotators=annotators,
         classes=CLASSES,
         dimensions=("level",),
-        speakers=np.array(_texts(examples, "speaker")),
-        sessions=np.array(_texts(examples, "group")),
+        speakers=np.array(builds.texts(examples, "speaker")),
+        sessions=np.array(builds.texts(examples, "group")),
         ratings=ratings,
-        content_hashes=_texts(examples, "sha256"),
+        content_hashes=builds.texts(examples, "sha256"),
         read_audio=source.read_audio,
         features=None,
         ground_truth=None,
         summary={},
         seconds=np.array([example["seconds"] for example in examples]),
     )
-
-
-def _texts(examples: Sequence[dict[str, Any]], name: str) -> tuple[str, ...]:
-    return tuple(example[name].decode() for example in examples)
 
 
 def _ratings(

@@ -7,7 +7,6 @@ is in the metadata, so that each later load can say it again.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -19,11 +18,13 @@ from jaxtyping import Float, Int16
 
 from benchmark.audio import MAX_SECONDS, SAMPLE_RATE, load
 from benchmark.headers import AudioError
+from metaperser_jax.data import builds
 from metaperser_jax.data.iemocap import published, tree
 from metaperser_jax.data.iemocap.grammar import Block
 from metaperser_jax.errors import InputError, Problem, Problems
 
 BUILDER_VERSION = "1.0.0"  # raise when the same files give other examples
+SCHEMA = 1  # raise when the features or the metadata change
 
 
 @dataclasses.dataclass(eq=False)
@@ -36,8 +37,7 @@ class IemocapConfig(tfds.core.BuilderConfig):
 
 def config_name(digest: str, max_seconds: float) -> str:
     """Names a configuration after a tree's `fingerprint` and what cuts its audio."""
-    text = f"{digest} {float(max_seconds)!r}"
-    return f"files_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return builds.config_name("files", SCHEMA, digest, float(max_seconds))
 
 
 class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
@@ -54,42 +54,37 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
         # As bytes: else float64 is written as float32, and int16 in up to ten bytes.
         raw, flag = tfds.features.Encoding.BYTES, tfds.features.Scalar(np.bool_)
         one, three = ({"shape": x, "dtype": np.float64} for x in ((), (3,)))
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Utterances of IEMOCAP with all that each rater wrote.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "utterance": text(),
-                    "dialog": text(),
-                    "session": text(),  # 'Ses01'
-                    "speaker": text(),  # 'Ses01F'
-                    "scenario": text(),  # 'impro01', 'script01_1'
-                    "kind": text(),  # 'script', 'improvisation', 'other'
-                    "scripted": flag,
-                    "start": tensor(encoding=raw, **one),  # seconds into the dialog
-                    "end": tensor(encoding=raw, **one),
-                    "transcript": text(),
-                    "has_transcript": flag,
-                    "consensus": text(),
-                    # valence, activation, dominance; NaN = none
-                    "triple": tensor(encoding=raw, **three),
-                    "sha256": text(),
-                    "audio": tensor(shape=(None,), dtype=np.int16, encoding=raw),
-                    "labels": tfds.features.Sequence(
-                        {"rater": text(), "labels": text(), "comment": text()}
-                    ),  # labels joined by '|', '' = no annotation
-                    "dimensions": tfds.features.Sequence(
-                        {
-                            "rater": text(),
-                            "comment": text(),
-                            # val, act, dom; NaN = not rated
-                            "values": tensor(encoding=raw, **three),
-                        }
-                    ),
-                }
-            ),
-            disable_shuffling=True,  # examples keep the order of dialogs and times
-            metadata=tfds.core.MetadataDict(),
+        return builds.dataset_info(
+            self,
+            {
+                "utterance": text(),
+                "dialog": text(),
+                "session": text(),  # 'Ses01'
+                "speaker": text(),  # 'Ses01F'
+                "scenario": text(),  # 'impro01', 'script01_1'
+                "kind": text(),  # 'script', 'improvisation', 'other'
+                "scripted": flag,
+                "start": tensor(encoding=raw, **one),  # seconds into the dialog
+                "end": tensor(encoding=raw, **one),
+                "transcript": text(),
+                "has_transcript": flag,
+                "consensus": text(),
+                # valence, activation, dominance; NaN = none
+                "triple": tensor(encoding=raw, **three),
+                "sha256": text(),
+                "audio": tensor(shape=(None,), dtype=np.int16, encoding=raw),
+                "labels": tfds.features.Sequence(
+                    {"rater": text(), "labels": text(), "comment": text()}
+                ),  # labels joined by '|', '' = no annotation
+                "dimensions": tfds.features.Sequence(
+                    {
+                        "rater": text(),
+                        "comment": text(),
+                        # val, act, dom; NaN = not rated
+                        "values": tensor(encoding=raw, **three),
+                    }
+                ),
+            },
         )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -107,20 +102,19 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
         )
         metadata["facts"] = {"blocks": len(release.blocks), **release.facts}
         metadata["problems"] = rows = [list(problem) for problem in problems.rows]
-        sessions = itertools.groupby(release.utterances, lambda x: x.name.session)
-        splits = {}
-        for session, group in sessions:
-            examples = self._generate_examples(list(group), rows)
-            first = next(examples, None)  # a split without examples cannot be written
-            if first is not None:
-                splits[session] = itertools.chain([first], examples)
+        sessions = (
+            (session, self._generate_examples(list(group), rows))
+            for session, group in itertools.groupby(
+                release.utterances, lambda x: x.name.session
+            )
+        )
+        splits = builds.filled_splits(sessions, metadata)
         if not splits:
             found = Problems()
             found.rows = [Problem(*row) for row in rows]
             raise InputError(
                 f"{files.root}: no utterance can be used.\n{found.summary()}"
             )
-        metadata["sessions"] = list(splits)
         metadata["root"] = files.root
         return splits
 
@@ -142,18 +136,8 @@ class IemocapUtterances(tfds.core.GeneratorBasedBuilder):
                 wave = None
             rows += [list(problem) for problem in problems.rows]
             if wave is not None:
-                yield index, make_example(utterance, to_int16(wave))
+                yield index, make_example(utterance, builds.to_int16(wave))
                 index += 1
-
-
-def to_int16(wave: Float[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
-    """Rounds to 16 bits: exact for what was 16-bit, mono and 16 kHz."""
-    return np.clip(np.round(wave * 32768.0), -32768, 32767).astype(np.int16)
-
-
-def content_hash(audio: Int16[np.ndarray, " samples"]) -> str:
-    """Sha256 of the samples as little-endian 16-bit integers."""
-    return hashlib.sha256(audio.astype("<i2").tobytes()).hexdigest()
 
 
 def make_example(
@@ -176,7 +160,7 @@ def make_example(
         "has_transcript": utterance.text is not None,
         "consensus": block.code,
         "triple": _numbers(block.triple or (None, None, None)),
-        "sha256": content_hash(audio),
+        "sha256": builds.samples_hash(audio),
         "audio": audio,
         **_rater_rows(block),
     }

@@ -1,17 +1,13 @@
 """Builds IEMOCAP once from the user's copy and reads it from disk ever after."""
 
-import contextlib
-import io
-import itertools
-import logging
 import math
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from metaperser_jax.data import builds
 from metaperser_jax.data.corpora import (
     drop_small_annotators,
     summarise,
@@ -26,12 +22,10 @@ from metaperser_jax.data.iemocap.spec import (
     check_spec,
     class_names,
 )
-from metaperser_jax.errors import InputError, MachineError, Problem, Problems
+from metaperser_jax.errors import InputError, Problem, Problems
 from metaperser_jax.typing import Corpus, Ratings
 
-SAMPLE_RATE = 16_000
 MAX_EXAMPLES = 5
-_ADVICE = "Delete this folder and run again: the corpus is then built anew."
 
 
 class Row(NamedTuple):
@@ -49,10 +43,9 @@ def load_iemocap(
     """Loads IEMOCAP, or the invented tree of the same form.
 
     The copy is searched and its files are hashed each time; it is read and decoded
-    only if no build of just these files is in `data_dir`. A build is written beside
-    its place and renamed when complete: a killed one leaves nothing that could be
-    taken for a corpus, and is begun anew. Audio stays on disk: `read_audio` reads one
-    example at a time and checks its digest.
+    only if no build of just these files is in `data_dir`. Builds are whole or absent,
+    see `builds.prepare`. Audio stays on disk: `read_audio` reads one example at a time
+    and checks its digest.
 
     Args:
       spec: where the corpus is and what is taken of it.
@@ -73,10 +66,11 @@ def load_iemocap(
     data_dir = pathlib.Path(data_dir).expanduser()
     root = _fake_root(spec, data_dir) if spec.fake else pathlib.Path(spec.root)
     files = tree.find_tree(root.expanduser(), found)
-    source = _Source(_prepare(spec, files, data_dir))
-    _replay(found.rows, source.metadata, files, problems)
-    if source.metadata["published_differences"] and not spec.fake:
-        message = "; ".join(source.metadata["published_differences"])
+    source = builds.Source(_prepare(spec, files, data_dir), clip="utterance")
+    _replay(found.rows, source, files, problems)
+    differences = source.fact("published_differences")
+    if differences and not spec.fake:
+        message = "; ".join(differences)
         problems.warning("published_counts", files.root, message)
     examples = list(source.read_all())
     corpus, left_out = _assemble(spec, source, examples, problems)
@@ -88,7 +82,7 @@ def load_iemocap(
             "lower it"
         )
     facts = {
-        **_facts(files, source.metadata, examples, corpus),
+        **_facts(files, source, examples, corpus),
         **({"published_counts": ["an invented tree"]} if spec.fake else {}),
         **left_out,
         "listeners_below_min_ratings": len(valid.annotators) - len(corpus.annotators),
@@ -99,16 +93,17 @@ def load_iemocap(
 
 def _replay(
     found: Sequence[Problem],
-    metadata: dict[str, Any],
+    source: builds.Source,
     files: tree.Tree,
     problems: Problems,
 ) -> None:
     """Records what was found now, and at the build, where the copy may have lain."""
     for problem in found:
         problems.add(*problem)
-    for severity, kind, where, message in metadata["problems"]:
-        if where.startswith(metadata["root"]):
-            where = files.root + where.removeprefix(metadata["root"])
+    root = source.fact("root")
+    for severity, kind, where, message in source.fact("problems"):
+        if where.startswith(root):
+            where = files.root + where.removeprefix(root)
         problems.add(severity, kind, where, message)
 
 
@@ -117,13 +112,8 @@ def _fake_root(spec: IemocapSpec, data_dir: pathlib.Path) -> pathlib.Path:
     size = (spec.fake_dialogs, spec.fake_utterances, spec.fake_seed)
     name = "_".join(map(str, size))
     folder = data_dir / "iemocap_fake" / f"v{fake.GENERATOR_VERSION}_{name}"
-    try:
+    with builds.writing(folder, "the invented corpus"):
         return fake.make_once(folder, *size)
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the invented corpus could not be written ({error}). Free some "
-            "space or choose another data_dir."
-        ) from error
 
 
 def _prepare(spec: IemocapSpec, files: tree.Tree, data_dir: pathlib.Path):
@@ -131,101 +121,18 @@ def _prepare(spec: IemocapSpec, files: tree.Tree, data_dir: pathlib.Path):
     from metaperser_jax.data.iemocap import builder as tfds_package  # slow import
 
     name = tfds_package.config_name(tree.fingerprint(files), float(spec.max_seconds))
-
-    def make_builder():
-        return tfds_package.IemocapUtterances(
-            data_dir=str(data_dir),
-            config=tfds_package.IemocapConfig(
-                name=name, files=files, max_seconds=float(spec.max_seconds)
-            ),
-            file_format="array_record",
-        )
-
-    with _quiet():
-        try:
-            builder = make_builder()
-            builder.download_and_prepare()
-        except OSError as error:
-            # another process may have finished the same build first
-            builder = make_builder()
-            if not builder.is_prepared():
-                raise MachineError(
-                    f"{data_dir}: IEMOCAP could not be written ({error}). Free some "
-                    "space (1.5 GB for the whole corpus) or choose another data_dir."
-                ) from error
-    return builder
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences progress bars and notices unless someone watches a terminal."""
-    import tensorflow_datasets as tfds
-
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    tfds.display_progress_bar(sys.stderr.isatty())
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.display_progress_bar(True)
-        logger.setLevel(level)
-
-
-class _Source:
-    """The examples on disk, numbered across the sessions."""
-
-    def __init__(self, builder):
-        self.folder = builder.data_path
-        self.metadata: dict[str, Any] = builder.info.metadata
-        self.parts = []
-        with self._named_damage():
-            for session in self.metadata["sessions"]:
-                self.parts.append(builder.as_data_source(split=session))
-        self.ends = list(itertools.accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self.ends[-1] if self.ends else 0
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        part = next(i for i, end in enumerate(self.ends) if index < end)
-        start = self.ends[part] - len(self.parts[part])
-        with self._named_damage():
-            return self.parts[part][index - start]
-
-    def read_all(self) -> Iterator[dict[str, Any]]:
-        """Yields all examples without their audio, with its length."""
-        for index in range(len(self)):
-            example = self[index]
-            example["seconds"] = len(example.pop("audio")) / SAMPLE_RATE
-            yield example
-
-    def read_audio(self, index: int) -> np.ndarray:
-        """Returns float32 [samples] of one example, checked against its digest."""
-        from metaperser_jax.data.iemocap.builder import content_hash
-
-        example = self[index]
-        if content_hash(example["audio"]) != example["sha256"].decode():
-            raise InputError(
-                f"{self.folder}: the audio of {example['utterance'].decode()} is not "
-                f"what was written. {_ADVICE}"
-            )
-        return example["audio"].astype(np.float32) / 32768.0
-
-    @contextlib.contextmanager
-    def _named_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.folder}: the corpus is damaged ({error}). {_ADVICE}"
-            ) from error
+    config = tfds_package.IemocapConfig(
+        name=name, files=files, max_seconds=float(spec.max_seconds)
+    )
+    room = "1.5 GB for the whole corpus"
+    return builds.prepare(
+        tfds_package.IemocapUtterances, config, data_dir, "IEMOCAP", room
+    )
 
 
 def _assemble(
     spec: IemocapSpec,
-    source: _Source,
+    source: builds.Source,
     examples: Sequence[dict[str, Any]],
     problems: Problems,
 ) -> tuple[Corpus, dict[str, Any]]:
@@ -242,14 +149,14 @@ def _assemble(
     kept.sort(key=lambda row: (names.index(row.rater), row.clip))
     corpus = Corpus(
         name="iemocap_fake" if spec.fake else "iemocap",
-        clips=_texts(examples, "utterance"),
+        clips=builds.texts(examples, "utterance"),
         annotators=names,
         classes=class_names(spec),
         dimensions=DIMENSIONS,
-        speakers=np.array(_texts(examples, "speaker")),
-        sessions=np.array(_texts(examples, "session")),
+        speakers=np.array(builds.texts(examples, "speaker")),
+        sessions=np.array(builds.texts(examples, "session")),
         ratings=_ratings(kept, names, class_names(spec)),
-        content_hashes=_texts(examples, "sha256"),
+        content_hashes=builds.texts(examples, "sha256"),
         read_audio=source.read_audio,
         features=None,
         ground_truth=None,
@@ -260,10 +167,6 @@ def _assemble(
         seconds=np.array([example["seconds"] for example in examples]),
     )
     return corpus, left_out
-
-
-def _texts(examples: Sequence[dict[str, Any]], name: str) -> tuple[str, ...]:
-    return tuple(example[name].decode() for example in examples)
 
 
 def rater_rows(clip: int, example: dict[str, Any]) -> list[Row]:
@@ -363,27 +266,29 @@ def _ratings(
 
 def _facts(
     files: tree.Tree,
-    metadata: dict[str, Any],
+    source: builds.Source,
     examples: Sequence[dict[str, Any]],
     corpus: Corpus,
 ) -> dict[str, Any]:
     """Returns what there is to say of the copy, in plain values."""
-    matrix = published.matrix_from_dict(metadata["raters"])
+    matrix = published.matrix_from_dict(source.fact("raters"))
     kinds = [example["kind"].decode() for example in examples]
-    differences = list(metadata["published_differences"]) or ["all agree"]
+    differences = list(source.fact("published_differences")) or ["all agree"]
+    counts = dict(source.fact("facts"))
+    num_blocks = int(counts.pop("blocks"))
     assert corpus.seconds is not None
     return {
         "source": files.root,
         "hours": float(corpus.seconds.sum()) / 3600,
         "dialogs": len({example["dialog"] for example in examples}),
-        "utterances_evaluated": int(metadata["facts"]["blocks"]),
+        "utterances_evaluated": num_blocks,
         "utterances_usable": len(examples),
         "utterances_by_kind": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "without_transcript": sum(not bool(x["has_transcript"]) for x in examples),
         "published_counts": differences,
-        "derived_again": dict(metadata["derived"]),
+        "derived_again": dict(source.fact("derived")),
         "raters": published.brief_raters(matrix),
-        **{name: int(x) for name, x in metadata["facts"].items() if name != "blocks"},
+        **{name: int(count) for name, count in counts.items()},
     }
 
 

@@ -5,15 +5,16 @@ One example a clip: its audio and all its ratings, in array_record files that
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Int16
 
+from metaperser_jax.data import builds
 from metaperser_jax.data.synthetic import listeners, simulation
+
+SCHEMA = 1  # raise when the features or the metadata change
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,6 +26,12 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     )
 
 
+def config_name(spec: simulation.SyntheticSpec) -> str:
+    """Names a configuration after its specification."""
+    parts = (SCHEMA, simulation.spec_hash(spec))
+    return builds.config_name(f"seed{spec.seed}", *parts)
+
+
 class SyntheticListeners(tfds.core.GeneratorBasedBuilder):
     """Speech-like clips rated by simulated listeners."""
 
@@ -33,24 +40,19 @@ class SyntheticListeners(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         tensor, text = tfds.features.Tensor, tfds.features.Text
         num_classes, num_dimensions = len(listeners.CLASSES), len(listeners.DIMENSIONS)
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Speech-like clips rated by simulated listeners.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "clip": text(),
-                    "speaker": text(),
-                    "session": text(),
-                    "sha256": text(),
-                    "audio": tensor(shape=(None,), dtype=np.int16),
-                    "annotator": tensor(shape=(None,), dtype=np.int32),
-                    "targets": tensor(shape=(None, num_classes), dtype=np.uint8),
-                    "dimensions": tensor(shape=(None, num_dimensions), dtype=np.uint8),
-                    "ground_truth": tensor(shape=(None, num_classes), dtype=np.float32),
-                }
-            ),
-            disable_shuffling=True,  # example i is clip i
-            metadata=tfds.core.MetadataDict(),
+        return builds.dataset_info(
+            self,
+            {
+                "clip": text(),
+                "speaker": text(),
+                "session": text(),
+                "sha256": text(),
+                "audio": tensor(shape=(None,), dtype=np.int16),
+                "annotator": tensor(shape=(None,), dtype=np.int32),
+                "targets": tensor(shape=(None, num_classes), dtype=np.uint8),
+                "dimensions": tensor(shape=(None, num_dimensions), dtype=np.uint8),
+                "ground_truth": tensor(shape=(None, num_classes), dtype=np.float32),
+            },
         )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -62,7 +64,8 @@ class SyntheticListeners(tfds.core.GeneratorBasedBuilder):
         plan = simulation.plan_clips(spec)
         ratings = simulation.simulate_ratings(spec, plan)
         metadata["summary"] = simulation.summarize(spec, plan, ratings)
-        return {"clips": self._generate_examples(spec, plan, ratings)}
+        examples = self._generate_examples(spec, plan, ratings)
+        return builds.filled_splits([("clips", examples)], metadata)
 
     def _generate_examples(
         self,
@@ -81,7 +84,7 @@ class SyntheticListeners(tfds.core.GeneratorBasedBuilder):
                     "clip": f"clip{index:05d}_speaker{speaker:02d}",
                     "speaker": f"speaker{speaker:02d}",
                     "session": f"session{plan.session[index] + 1}",
-                    "sha256": content_hash(audio),
+                    "sha256": builds.samples_hash(audio),
                     "audio": audio,
                     "annotator": ratings.annotator[rows],
                     "targets": ratings.targets[rows].astype(np.uint8),
@@ -89,8 +92,3 @@ class SyntheticListeners(tfds.core.GeneratorBasedBuilder):
                     "ground_truth": ratings.ground_truth[rows].astype(np.float32),
                 },
             )
-
-
-def content_hash(audio: Int16[np.ndarray, " samples"]) -> str:
-    """Sha256 of the samples as little-endian 16-bit integers."""
-    return hashlib.sha256(audio.astype("<i2").tobytes()).hexdigest()

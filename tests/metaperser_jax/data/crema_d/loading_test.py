@@ -8,6 +8,7 @@ import wave
 import numpy as np
 import pytest
 
+from metaperser_jax.data import builds
 from metaperser_jax.data.crema_d import CremaDSpec, fake, load_crema_d
 from metaperser_jax.data.crema_d.spec import CLASSES, MODALITIES
 from metaperser_jax.errors import InputError, MachineError, Problems
@@ -267,10 +268,8 @@ def test_damaged_files_are_named(copy, tmp_path):
 
 
 def test_audio_that_is_not_what_was_written_is_refused(copy, tmp_path, monkeypatch):
-    from metaperser_jax.data.crema_d import builder
-
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "content_hash", lambda audio: f"{audio.size:064d}")
+        patch.setattr(builds, "samples_hash", lambda audio: f"{audio.size:064d}")
         corpus, _ = load(copy, tmp_path)
     with pytest.raises(InputError, match="is not what was written"):
         corpus.read_audio(0)

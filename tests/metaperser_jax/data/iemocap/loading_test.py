@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from metaperser_jax.data import builds
 from metaperser_jax.data.iemocap import (
     IemocapSpec,
     fake,
@@ -344,11 +345,9 @@ def test_damaged_files_are_named(clean, tmp_path, damage):
 
 
 def test_audio_that_is_not_what_was_written_is_refused(clean, tmp_path, monkeypatch):
-    from metaperser_jax.data.iemocap import builder
-
     spec = IemocapSpec(str(clean.root / "Session1"))
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "content_hash", lambda audio: str(len(audio)))
+        patch.setattr(builds, "samples_hash", lambda audio: str(len(audio)))
         load_iemocap(spec, tmp_path, Problems())
     corpus = load_iemocap(spec, tmp_path, Problems())
     with pytest.raises(InputError, match="F000 is not what was written"):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from metaperser_jax.data import builds
 from metaperser_jax.data.synthetic import SyntheticSpec, load_synthetic, simulation
 from metaperser_jax.errors import InputError, MachineError
 
@@ -182,10 +183,8 @@ def test_damaged_files_are_named(tmp_path, damage):
 
 
 def test_audio_that_is_not_what_was_written_is_refused(tmp_path, monkeypatch):
-    from metaperser_jax.data.synthetic import builder
-
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "content_hash", lambda audio: "0" * 64)
+        patch.setattr(builds, "samples_hash", lambda audio: "0" * 64)
         load_synthetic(SPEC, tmp_path)
     with pytest.raises(InputError, match="clip00000_speaker00 is not what was written"):
         load_synthetic(SPEC, tmp_path)
