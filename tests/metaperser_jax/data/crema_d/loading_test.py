@@ -260,8 +260,7 @@ def test_a_stopped_build_leaves_nothing_and_is_begun_anew(
 def test_damaged_files_are_named(copy, tmp_path):
     load(copy, tmp_path)
     path = next(tmp_path.rglob("*set1.array_record-*"))
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="Delete this folder and run again") as caught:
         load(copy, tmp_path)
     assert str(path.parent) in str(caught.value)

@@ -326,19 +326,11 @@ def test_a_killed_build_is_built_anew(load, clean, tmp_path):
     assert corpus.content_hashes == load(clean.root)[0].content_hashes
 
 
-@pytest.mark.parametrize("damage", ["truncated", "overwritten", "missing"])
-def test_damaged_files_are_named(clean, tmp_path, damage):
+def test_damaged_files_are_named(clean, tmp_path):
     spec = IemocapSpec(str(clean.root / "Session1"))
     load_iemocap(spec, tmp_path, Problems())
     (path,) = tmp_path.rglob("*.array_record-*")
-    content = path.read_bytes()
-    middle = len(content) // 2
-    if damage == "truncated":
-        path.write_bytes(content[:middle])
-    elif damage == "overwritten":
-        path.write_bytes(content[:middle] + bytes(99) + content[middle + 99 :])
-    else:
-        path.unlink()
+    path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="Delete this folder and run again") as caught:
         load_iemocap(spec, tmp_path, Problems())
     assert str(path.parent) in str(caught.value)
