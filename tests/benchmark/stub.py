@@ -69,8 +69,7 @@ def in_turn(*acts):
 @contextlib.contextmanager
 def serve(behave):
     """Runs a stub that answers requests by `behave(body, number) -> Act`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads, server.block_on_close = True, False
+    server = _Server(("127.0.0.1", 0), _Handler)
     stub = server.stub = Stub(server.server_address[1], behave)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -88,6 +87,11 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads, block_on_close = True, False
+    request_queue_size = 128  # with fewer, a burst waits a second
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
