@@ -1,0 +1,246 @@
+"""Edit distance and error rates over words, characters or phonemes.
+
+Tie rule: among the alignments with the fewest edits, the one with the fewest
+substitutions counts, that is the one with the most correct tokens. So 'a b' heard as
+'b c' is a deletion and an insertion with 'b' correct, not two substitutions. The number
+of edits, and with it the error rate, is the same under every rule.
+
+An error rate is that of the corpus: edits of all examples over reference tokens of all
+examples. What is said to an empty reference counts as insertions.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from benchmark.typing import Array
+
+Tokens = Sequence[str]  # a plain text is the sequence of its characters
+Tokeniser = Callable[[str], Tokens]
+
+MAX_TOKENS = 10_000  # of a hypothesis, or twice its reference where that is more
+ERROR_STATS = ("substitutions", "deletions", "insertions", "reference_length")
+# What every batch of statistics ends with, one 0 or 1 an example.
+READING_STATS = ("empty_references", "unreadable", "truncated")
+_BLOCK = 8192  # pairs whose tokens are held at a time
+
+
+class EditCounts(NamedTuple):
+    """Edits of each pair; summable over pairs."""
+
+    substitutions: Array  # [pairs]
+    deletions: Array  # [pairs]
+    insertions: Array  # [pairs]
+    reference_length: Array  # [pairs]
+
+
+def count_edits(
+    references: Sequence[Tokens], hypotheses: Sequence[Tokens]
+) -> Int[np.ndarray, "pairs 4"]:
+    """Counts the edits of each pair of token sequences, or of texts by character.
+
+    Both numbers that the tie rule compares are minimised at once: with N larger than
+    any number of edits, insertions and deletions cost N, substitutions N + 1.
+
+    Args:
+      references: what was said.
+      hypotheses: what was heard, in the same order.
+
+    Returns:
+      [pairs, 4] as named by `ERROR_STATS`.
+    """
+    from rapidfuzz import process
+    from rapidfuzz.distance import Levenshtein
+
+    lengths = np.fromiter(map(len, references), np.int64, len(references))
+    heard = np.fromiter(map(len, hypotheses), np.int64, len(hypotheses))
+    if not len(lengths):
+        return np.zeros((0, 4), np.int64)
+    unit = int(max(lengths.max(), heard.max())) + 1
+    costs = process.cpdist(
+        references,
+        hypotheses,
+        scorer=Levenshtein.distance,
+        scorer_kwargs={"weights": (unit, unit, unit + 1)},
+        dtype=np.int64,
+    )
+    edits, substitutions = np.divmod(costs, unit)
+    deletions = (edits - substitutions + lengths - heard) // 2
+    insertions = edits - substitutions - deletions
+    return np.stack([substitutions, deletions, insertions, lengths], axis=1)
+
+
+def words(text: str) -> list[str]:
+    """Cuts at white space."""
+    return text.split()
+
+
+def characters(text: str) -> str:
+    """Every character counts, spaces too."""
+    return text
+
+
+def released_words(text: str) -> list[str]:
+    """Upper case, cut at single spaces: two in a row hold an empty word between."""
+    return text.upper().split(" ")
+
+
+def released_characters(text: str) -> str:
+    """Upper case, every character."""
+    return text.upper()
+
+
+def error_statistics(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    tokenise: Tokeniser,
+    max_tokens: int = MAX_TOKENS,
+) -> Float[np.ndarray, "examples 7"]:
+    """Returns the sums of an error rate for each example.
+
+    Args:
+      references: texts.
+      hypotheses: texts, in the same order.
+      tokenise: text -> tokens, normalisation included.
+      max_tokens: a hypothesis longer than this and than twice its reference is cut to
+        the larger of the two, and counted as truncated.
+
+    Returns:
+      [examples, 7] as named by `ERROR_STATS` and `READING_STATS`.
+    """
+    blocks = [
+        _block_statistics(
+            [tokenise(text) for text in references[start : start + _BLOCK]],
+            [tokenise(text) for text in hypotheses[start : start + _BLOCK]],
+            max_tokens,
+        )
+        for start in range(0, max(len(references), 1), _BLOCK)
+    ]
+    return np.concatenate(blocks)
+
+
+def _block_statistics(
+    references: list[Tokens], hypotheses: list[Tokens], max_tokens: int
+) -> np.ndarray:
+    truncated = np.zeros(len(references))
+    for index, (reference, hypothesis) in enumerate(
+        zip(references, hypotheses, strict=True)
+    ):
+        if len(hypothesis) > max_tokens:
+            limit = max(max_tokens, 2 * len(reference))
+            truncated[index] = len(hypothesis) > limit
+            hypotheses[index] = hypothesis[:limit]
+    counts = count_edits(references, hypotheses)
+    readings = [counts[:, 3] == 0, np.zeros(len(references)), truncated]
+    return np.column_stack([counts, *readings]).astype(np.float64)
+
+
+def error_rate(sums: Float[np.ndarray, "*sets stats"]) -> Float[np.ndarray, "*sets"]:
+    """Returns edits over reference tokens, NaN where there are no such tokens."""
+    return ratio(sums[..., :3].sum(axis=-1), sums[..., 3])
+
+
+def ratio(
+    total: Float[np.ndarray, "*sets"], count: Float[np.ndarray, "*sets"]
+) -> Float[np.ndarray, "*sets"]:
+    """Returns total / count, NaN where the count is 0."""
+    total, count = np.broadcast_arrays(total, count)
+    undefined = np.full(total.shape, np.nan)
+    return np.divide(total, count, out=undefined, where=count > 0)
+
+
+@jax.jit
+def edit_distance(
+    references: Int[Array, "pairs reference"],
+    hypotheses: Int[Array, "pairs hypothesis"],
+    reference_mask: Bool[Array, "pairs reference"],
+    hypothesis_mask: Bool[Array, "pairs hypothesis"],
+) -> EditCounts:
+    """Counts the edits of many pairs of token ids at once, jitted.
+
+    The table of Wagner and Fischer (1974) is filled by anti-diagonals, whose cells do
+    not depend on each other. The tie rule is that of the module.
+
+    Args:
+      references: [pairs, reference] token ids.
+      hypotheses: [pairs, hypothesis] token ids.
+      reference_mask: [pairs, reference] True where a token counts, anywhere in the row.
+      hypothesis_mask: [pairs, hypothesis] the same of the hypotheses.
+
+    Returns:
+      `EditCounts` of int32 [pairs].
+
+    Raises:
+      ValueError: when the sequences are so long that costs do not fit 32 bits.
+    """
+    num_reference, num_hypothesis = references.shape[1], hypotheses.shape[1]
+    unit = max(num_reference, num_hypothesis) + 1
+    if (num_reference + num_hypothesis) * unit >= _INFINITE:
+        raise ValueError(
+            f"sequences of {num_reference} and {num_hypothesis} tokens are too long "
+            "for 32 bits: cut them, or use count_edits"
+        )
+    references, lengths = _compact(references, reference_mask)
+    hypotheses, heard = _compact(hypotheses, hypothesis_mask)
+    one_pair = functools.partial(_cheapest, unit=unit)
+    costs = jax.vmap(one_pair)(references, hypotheses, lengths, heard)
+    edits, substitutions = jnp.divmod(costs, unit)
+    deletions = (edits - substitutions + lengths - heard) // 2
+    insertions = edits - substitutions - deletions
+    return EditCounts(substitutions, deletions, insertions, lengths)
+
+
+_INFINITE = 2**30
+
+
+def _compact(tokens: Array, mask: Array) -> tuple[jax.Array, jax.Array]:
+    """Moves the tokens that count to the front; returns them and their number."""
+    order = jnp.argsort(jnp.logical_not(mask), axis=1, stable=True)
+    lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    return jnp.take_along_axis(jnp.asarray(tokens), order, axis=1), lengths
+
+
+def _cheapest(
+    reference: jax.Array,
+    hypothesis: jax.Array,
+    length: jax.Array,
+    heard: jax.Array,
+    *,
+    unit: int,
+) -> jax.Array:
+    """Returns the cost of the cheapest alignment of one pair.
+
+    Cell i of diagonal k is the cost of the first i reference tokens against the first
+    k - i hypothesis tokens; cells with k - i < 0 stay infinite. Cells beyond the
+    hypothesis are filled with what is never read.
+    """
+    rows, columns = reference.shape[0], hypothesis.shape[0]
+    padded = jnp.pad(
+        hypothesis[::-1], (rows, rows + 1)
+    )  # a slice holds token k - i - 1 at i
+    consumed = jnp.pad(reference, (1, 0))  # at i: token i - 1
+    infinite = jnp.full(rows + 1, _INFINITE, jnp.int32)
+
+    def shifted(diagonal: jax.Array) -> jax.Array:  # at i: cell i - 1
+        return jnp.concatenate([infinite[:1], diagonal[:-1]])
+
+    def step(carry, k):
+        before, last, answer = carry
+        tokens = jax.lax.dynamic_slice_in_dim(padded, columns + rows - k, rows + 1)
+        replaced = jnp.where(tokens == consumed, 0, unit + 1)
+        diagonal = jnp.minimum(shifted(last), last) + unit
+        diagonal = jnp.minimum(diagonal, shifted(before) + replaced)
+        diagonal = jnp.minimum(diagonal, _INFINITE)
+        answer = jnp.where(k == length + heard, diagonal[length], answer)
+        return (last, diagonal, answer), None
+
+    start = infinite.at[0].set(0)
+    diagonals = jnp.arange(1, rows + columns + 1)
+    carry = (infinite, start, jnp.int32(0))
+    (_, _, answer), _ = jax.lax.scan(step, carry, diagonals)
+    return answer
