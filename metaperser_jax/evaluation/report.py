@@ -1,16 +1,11 @@
 """The report of one evaluation run: one HTML file that needs nothing beside it."""
 
-import base64
-import hashlib
 import numbers
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
-import markupsafe
-
-from metaperser_jax.evaluation import findings, tables, titles
+from metaperser_jax.evaluation import findings, pages, tables, titles
 
 FILE_NAME = "report.html"
 MAX_ROWS = 60  # of a table of facts; a longer one says how many were left out
@@ -129,13 +124,9 @@ def _render(
     num_support: int | None,
     shown: dict[str, list[Any]],
 ) -> str:
-    environment = _environment()
-    style = _source(environment, "report.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
+    return pages.render(
+        "report.html",
         data=data,
-        style=markupsafe.Markup(style),
-        style_hash=f"sha256-{digest}",
         level=f"{data.interval_level:.0%}",
         significance=tables.SIGNIFICANCE,
         metric=titles.metric_label(metric) if metric else "",
@@ -154,30 +145,6 @@ def _render(
             if values
         ],
     )
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("metaperser_jax.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_visible,
-    )
-
-
-def _visible(value: Any) -> Any:
-    """Makes control characters of names visible; markup of ours passes."""
-    if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
-        return "\n".join(titles.clean_text(line) for line in value.split("\n"))
-    return value
-
-
-def _source(environment: jinja2.Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _scenarios(
