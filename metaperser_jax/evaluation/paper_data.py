@@ -236,7 +236,7 @@ def metric_head(metric: str) -> str:
 def place_title(**fields: Any) -> str:
     """Names a condition by those of its fields that are given."""
     names = []
-    if "encoder" in fields:
+    if fields.get("encoder"):
         names.append(titles.encoder_title(fields["encoder"]))
     if fields.get("group"):
         names.append(titles.group_title(fields["group"]))
