@@ -5,6 +5,7 @@ by block, so that no recording ever takes more memory than `max_seconds` of it.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 
@@ -22,6 +23,7 @@ from benchmark.headers import (
     open_audioread,
     open_bytes,
     read_header,
+    read_header_bytes,
 )
 from benchmark.typing import Array
 
@@ -64,14 +66,34 @@ def load(
     """
     where = os.fspath(path)
     header = read_header(where)
-    wanted = int(max_seconds * header.sample_rate)
-    blocks = list(_mono_blocks(where, header, wanted))
-    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    _check_complete(mono.size, min(header.frames, wanted), where)
-    if header.frames > wanted or (header.frames < 0 and mono.size >= wanted):
-        length = f"{header.seconds:.1f} s" if header.frames > 0 else "unknown length"
-        _warn(problems, "long_audio", where, f"{length}, cut to {max_seconds:g} s")
-    return _finish(mono, header.sample_rate, sample_rate, where, problems)
+    return _decode(where, where, header, sample_rate, max_seconds, problems)
+
+
+def load_bytes(
+    data: bytes,
+    where: str,
+    sample_rate: int = SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+    problems: Problems | None = None,
+) -> Float[np.ndarray, " samples"]:
+    """Loads a recording in memory as a mono waveform, as `load` does a file.
+
+    Args:
+      data: an encoded file, of any format that libsndfile reads.
+      where: name of the recording in messages.
+      sample_rate: Hz of the result.
+      max_seconds: what is longer is cut, with a warning.
+      problems: collects warnings.
+
+    Returns:
+      [samples] float32, full scale 1, at least `MIN_SAMPLES` samples (zero-padded).
+
+    Raises:
+      AudioError: (an `InputError`) see `load` and `read_header_bytes`.
+    """
+    header = read_header_bytes(data, where)
+    source = io.BytesIO(data)
+    return _decode(source, where, header, sample_rate, max_seconds, problems)
 
 
 def as_waveform(
@@ -163,20 +185,55 @@ def pad_batch(
     return batch, lengths
 
 
-def _mono_blocks(where: str, header: AudioHeader, wanted: int) -> Iterator[np.ndarray]:
+def _decode(
+    source: str | io.BytesIO,
+    where: str,
+    header: AudioHeader,
+    sample_rate: int,
+    max_seconds: float,
+    problems: Problems | None,
+) -> np.ndarray:
+    wanted = int(max_seconds * header.sample_rate)
+    blocks = list(_mono_blocks(source, where, header, wanted))
+    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    _check_complete(mono.size, min(header.frames, wanted), where)
+    if header.frames > wanted or (header.frames < 0 and mono.size >= wanted):
+        length = f"{header.seconds:.1f} s" if header.frames > 0 else "unknown length"
+        _warn(problems, "long_audio", where, f"{length}, cut to {max_seconds:g} s")
+    return _finish(mono, header.sample_rate, sample_rate, where, problems)
+
+
+def _mono_blocks(
+    source: str | io.BytesIO, where: str, header: AudioHeader, wanted: int
+) -> Iterator[np.ndarray]:
     """Yields mono float32 blocks, `wanted` samples in all at most."""
-    read = _audioread_blocks if header.decoder == "audioread" else _soundfile_blocks
-    for block in read(where, header.channels):
+    if header.decoder == "audioread":
+        blocks = _audioread_blocks(where, header.channels)
+    else:
+        blocks = soundfile_blocks(source, where, header.channels)
+    for block in blocks:
         yield _to_mono(block[:wanted], where)
         wanted -= len(block)
         if wanted <= 0:
             return
 
 
-def _soundfile_blocks(where: str, channels: int) -> Iterator[np.ndarray]:
+def soundfile_blocks(
+    source: str | io.BytesIO, where: str, channels: int
+) -> Iterator[Float[np.ndarray, "frames channels"]]:
+    """Yields a recording in blocks at its own rate, with all its channels.
+
+    Args:
+      source: path, or an open file; its header has been checked.
+      where: name of the recording in messages.
+      channels: that the header names.
+
+    Raises:
+      AudioError: (an `InputError`) the data are damaged.
+    """
     size = max(1, _BLOCK_SAMPLES // channels)
     try:
-        with soundfile.SoundFile(where) as file:
+        with soundfile.SoundFile(source) as file:
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 yield block
     except soundfile.SoundFileError as error:

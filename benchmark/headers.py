@@ -6,6 +6,7 @@ later: empty and truncated files, pages saved as recordings, rates of 1 Hz.
 
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import stat
@@ -94,7 +95,35 @@ def read_header(path: str | os.PathLike) -> AudioHeader:
     if _fallback_format(head):
         header = _audioread_header(where, _fallback_format(head), num_bytes)
     else:
-        header = _soundfile_header(where, head, num_bytes)
+        header = _soundfile_header(where, where, head, num_bytes)
+    return _believed(header, where)
+
+
+def read_header_bytes(data: bytes, where: str) -> AudioHeader:
+    """Reads and checks the header of a recording in memory without decoding it.
+
+    Args:
+      data: an encoded file, of any format that libsndfile reads.
+      where: name of the recording in messages.
+
+    Returns:
+      The header, believed: see `read_header`.
+
+    Raises:
+      AudioError: (an `InputError`) it cannot be used; says why and what to do.
+    """
+    if not data:
+        raise AudioError("empty_audio", where, "0 bytes: there is no recording")
+    head = data[:64]
+    _check_text(head, where)
+    _check_container(io.BytesIO(data), head, len(data), where)
+    if name := _fallback_format(head):
+        message = f"{name} inside another file: convert it to WAV or FLAC"
+        raise AudioError("undecodable_audio", where, message)
+    return _believed(_soundfile_header(io.BytesIO(data), where, head, len(data)), where)
+
+
+def _believed(header: AudioHeader, where: str) -> AudioHeader:
     check_rate_and_channels(header.sample_rate, header.channels, where)
     if header.frames == 0:
         raise AudioError("empty_audio", where, "holds a header and no samples")
@@ -159,7 +188,9 @@ def _check_text(head: bytes, where: str) -> None:
         raise AudioError("not_audio", where, message)
 
 
-def _check_container(file: BinaryIO, head: bytes, num_bytes: int, where: str) -> None:
+def _check_container(
+    file: BinaryIO | io.BytesIO, head: bytes, num_bytes: int, where: str
+) -> None:
     """Compares the sizes that a WAV or AIFF file declares with the bytes there."""
     if head[:4] in _WAV_MAGIC and head[8:12] == b"WAVE":
         wav = _read_wav_chunks(file, where)
@@ -184,7 +215,7 @@ def _raise_truncated(declared: int, present: int, where: str) -> None:
     raise AudioError("truncated_audio", where, message)
 
 
-def _read_wav_chunks(file: BinaryIO, where: str) -> _WavChunks:
+def _read_wav_chunks(file: BinaryIO | io.BytesIO, where: str) -> _WavChunks:
     """Walks the chunks of a RIFF, RIFX or RF64 file up to its samples."""
     file.seek(0)
     order = ">" if file.read(12)[:4] == b"RIFX" else "<"
@@ -229,9 +260,11 @@ def _fallback_format(head: bytes) -> str:
     return ""
 
 
-def _soundfile_header(where: str, head: bytes, num_bytes: int) -> AudioHeader:
+def _soundfile_header(
+    source: str | io.BytesIO, where: str, head: bytes, num_bytes: int
+) -> AudioHeader:
     try:
-        with soundfile.SoundFile(where) as file:
+        with soundfile.SoundFile(source) as file:
             frames = file.frames if file.frames < _UNKNOWN_FRAMES else -1
             rate, channels = file.samplerate, file.channels
             names = file.format, file.subtype

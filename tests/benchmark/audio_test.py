@@ -291,3 +291,56 @@ class TestPadBatch:
 
     def test_no_waveforms_give_an_empty_batch(self):
         assert pad_batch([], 4)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.w64"]
+)
+def test_a_recording_in_memory_is_that_of_the_file(tmp_path, name):
+    path = tmp_path / name
+    soundfile.write(path, np.stack([tone(22_050), -tone(22_050) / 3], axis=1), 22_050)
+    problems = Problems()
+    result = audio.load_bytes(
+        path.read_bytes(), name, max_seconds=0.3, problems=problems
+    )
+    np.testing.assert_array_equal(result, load(path, max_seconds=0.3))
+    assert warnings_of(problems) == ["long_audio"]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty_audio"),
+        (b"<html>", "not_audio"),
+        (b"nothing that is known", "not_audio"),
+        (b"\0\0\0\x20ftypM4A ", "undecodable_audio"),
+        (b"RIFF\x04\0\0\0WAVE", "empty_audio"),
+    ],
+)
+def test_what_is_no_recording_in_memory(data, kind):
+    with pytest.raises(AudioError, match="row 3") as caught:
+        audio.load_bytes(data, "row 3")
+    assert caught.value.kind == kind
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), max_size=4)
+
+
+@hypothesis.given(EDITS, st.integers(0, 2_000), st.sampled_from(["wav", "flac"]))
+@hypothesis.settings(deadline=None, max_examples=150)
+def test_damage_in_memory_is_that_in_a_file(tmp_path_factory, edits, length, kind):
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
+    soundfile.write(path, tone(seconds=0.05), 16_000)
+    data = bytearray(path.read_bytes()[: length + 40])
+    for place, byte in edits:
+        data[place % len(data)] = byte
+    path.write_bytes(data)
+
+    def outcome(read):
+        try:
+            return read().tobytes()
+        except AudioError as error:
+            return error.kind
+
+    in_memory = outcome(lambda: audio.load_bytes(bytes(data), "row"))
+    assert in_memory == outcome(lambda: load(path))
