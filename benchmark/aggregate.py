@@ -1,0 +1,207 @@
+"""From scores of tasks to scores of domains: as published, and ours.
+
+As published: the mean relative gain over a baseline system, without tasks where the
+baseline is zero and without those where the model never gave an answer that could be
+read. It is unbounded, and a task with a weak baseline rules it; beside it stand the mean
+chance-corrected score, the mean rank, and the share of the tasks that were scored.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.typing import Score, Task
+
+_Z = 1.959964  # of a 95 % interval
+
+
+class Group(NamedTuple):
+    """What a model reaches in a domain, a subdomain or over all tasks."""
+
+    model: str
+    domain: str  # '' = all
+    subdomain: str  # '' = the whole domain
+    num_tasks: int  # tasks of the group, scored or not
+    num_scored: int
+    corrected: float | None  # mean chance-corrected score
+    low: float | None  # 95 %
+    high: float | None
+    num_corrected: int  # tasks in that mean: those with a chance level
+    mean_rank: float | None  # 1 = best, over tasks that all models were scored on
+    num_ranked: int
+    relative_gain: float | None  # as published
+    num_gains: int
+    left_out: tuple[str, ...]  # tasks without a relative gain, and why
+
+
+class Corrected(NamedTuple):
+    """A chance-corrected score: 0 = chance, 1 = perfect, below 0 = worse than chance."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def chance_corrected(score: Score) -> Corrected | None:
+    """Returns (value - chance) / (1 - chance) with its interval.
+
+    None where there is no value or no chance level, and where lower is better: an
+    error rate has no level of chance that would bound it.
+    """
+    usable = score.direction == "higher" and score.chance is not None
+    if not usable or score.value is None or score.chance >= 1:
+        return None
+
+    def correct(value: float | None) -> float | None:
+        return None if value is None else (value - score.chance) / (1 - score.chance)
+
+    return Corrected(correct(score.value), correct(score.low), correct(score.high))
+
+
+def unreadable_rate(score: Score) -> float:
+    """Returns the share of the examples without an answer that could be read."""
+    unread = score.num_examples - score.num_answered + score.num_unreadable
+    return min(1.0, unread / score.num_examples) if score.num_examples else 0.0
+
+
+def adjusted_value(score: Score, task: Task) -> float | None:
+    """Returns the value that enters the published domain score.
+
+    A regression's value stands for the readable answers alone; it is multiplied by
+    their share where higher is better and divided by it where lower is better.
+    """
+    readable = 1 - unreadable_rate(score)
+    if score.value is None or readable == 0:
+        return None
+    if task.type != "regression":
+        return score.value
+    higher = score.direction == "higher"
+    return score.value * readable if higher else score.value / readable
+
+
+def relative_gain(
+    value: float, baseline: float, direction: str = "higher"
+) -> float | None:
+    """Returns (m - b) / b, or (b - m) / b where lower is better; None for b = 0."""
+    if baseline == 0:
+        return None
+    gain = value - baseline if direction == "higher" else baseline - value
+    return gain / baseline
+
+
+def ranks(values: Sequence[float], direction: str = "higher") -> list[float]:
+    """Returns ranks, 1 = best; equal values share the mean of their ranks."""
+    signed = np.asarray(values) * (-1 if direction == "higher" else 1)
+    better = np.sum(signed[None, :] < signed[:, None], axis=1)
+    equal = np.sum(signed[None, :] == signed[:, None], axis=1)
+    return [float(rank) for rank in better + (equal + 1) / 2]
+
+
+def mean_interval(parts: Iterable[Corrected]) -> tuple[float | None, float | None]:
+    """Returns the interval of the mean of independent parts, from their intervals.
+
+    Normal: the standard error of a part is the width of its interval / 3.92.
+    """
+    parts = list(parts)
+    if not parts or any(part.low is None or part.high is None for part in parts):
+        return None, None
+    errors = [(part.high - part.low) / (2 * _Z) for part in parts]  # type: ignore
+    half = _Z * math.sqrt(sum(error**2 for error in errors)) / len(parts)
+    centre = sum(part.value for part in parts) / len(parts)
+    return centre - half, centre + half
+
+
+def aggregate(
+    scores: Sequence[Score],
+    tasks: Mapping[str, Task],
+    baseline: Sequence[Score] = (),
+) -> list[Group]:
+    """Returns what each model reaches over all, in each domain and subdomain.
+
+    Args:
+      scores: the headline score of each task and model, folds averaged.
+      tasks: of which the coverage is told, by name.
+      baseline: headline scores of the system that the relative gain refers to.
+
+    Returns:
+      Groups, those over all tasks first; subdomains without a scored task are left out.
+    """
+    models = list(dict.fromkeys(score.model for score in scores))
+    base = {score.task: score for score in baseline}
+    found = {(score.model, score.task): score for score in scores}
+    return [
+        _group(model, domain, subdomain, members, models, found, base)
+        for domain, subdomain, members in _places(tasks)
+        if any((model, task.name) in found for model in models for task in members)
+        for model in models
+    ]
+
+
+def _places(tasks: Mapping[str, Task]) -> list[tuple[str, str, list[Task]]]:
+    """Returns (domain, subdomain, tasks) from the whole to the parts."""
+    domains: dict[str, dict[str, list[Task]]] = {}
+    for task in tasks.values():
+        domains.setdefault(task.domain, {}).setdefault(task.subdomain, []).append(task)
+    places = [("", "", list(tasks.values()))]
+    for domain, parts in domains.items():
+        places.append((domain, "", [task for part in parts.values() for task in part]))
+        places += [(domain, subdomain, part) for subdomain, part in parts.items()]
+    return [place for place in places if place[:2] == ("", "") or place[0]]
+
+
+def _group(
+    model: str,
+    domain: str,
+    subdomain: str,
+    members: Sequence[Task],
+    models: Sequence[str],
+    found: Mapping[tuple[str, str], Score],
+    base: Mapping[str, Score],
+) -> Group:
+    own = [task for task in members if (model, task.name) in found]
+    corrected = [chance_corrected(found[model, task.name]) for task in own]
+    known = [one for one in corrected if one is not None]
+    placed = _ranks_of(model, own, models, found)
+    gains, left_out = _gains(model, own, found, base)
+    return Group(
+        model, domain, subdomain, len(members), len(own),
+        _mean([one.value for one in known]), *mean_interval(known), len(known),
+        _mean(placed), len(placed), _mean(gains), len(gains), tuple(left_out),
+    )  # fmt: skip
+
+
+def _ranks_of(model, tasks, models, found) -> list[float]:
+    placed = []
+    for task in tasks:
+        rivals = [found.get((other, task.name)) for other in models]
+        if any(rival is None or rival.value is None for rival in rivals):
+            continue
+        order = ranks([rival.value for rival in rivals], rivals[0].direction)
+        placed.append(order[models.index(model)])
+    return placed
+
+
+def _gains(model, tasks, found, base) -> tuple[list[float], list[str]]:
+    """Returns the relative gains, and the tasks that have none."""
+    gains, left_out = [], []
+    for task in tasks if base else ():
+        value = adjusted_value(found[model, task.name], task)
+        reference = base.get(task.name)
+        against = None if reference is None else adjusted_value(reference, task)
+        if value is None:
+            left_out.append(f"{task.name}: no answer could be read")
+        elif against is None:
+            left_out.append(f"{task.name}: the baseline has no value")
+        elif against == 0:
+            left_out.append(f"{task.name}: the baseline is zero")
+        else:
+            direction = found[model, task.name].direction
+            gain = relative_gain(value, against, direction)
+            gains += [] if gain is None else [gain]
+    return gains, left_out
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
