@@ -3,63 +3,25 @@
 import pytest
 
 from metaperser_jax.evaluation import titles
+from tests.metaperser_jax.evaluation import result_rows
 
 METHODS = ("full", "minus_csmt", "minus_da", "minus_lslr", "no_adaptation", "oracle")
 
 
+PLACE = {"encoder": "logmel", "group": ""}
+
+
 def one_record(method="full", metric="macro_f1", mean=0.5, **changes):
-    row = {
-        "corpus": "toy",
-        "encoder": "logmel",
-        "group": "",
-        "scenario": "seen",
-        "num_support": 16,
-        "method": method,
-        "metric": metric,
-        "mean": mean,
-        "sd": 0.0312345,
-        "low": None if mean is None else mean - 0.02,
-        "high": None if mean is None else mean + 0.02,
-        "num_listeners": 12,
-        "num_draws": 20,
-        "num_seeds": 3,
-        "num_folds": 5,
-    }
-    return row | changes
+    counts = {"sd": 0.0312345, "num_seeds": 3, "num_folds": 5}
+    return result_rows.record(method, metric, mean, **(PLACE | counts | changes))
 
 
 def one_comparison(method="full", reference="no_adaptation", **changes):
-    row = {
-        "encoder": "logmel",
-        "group": "",
-        "scenario": "seen",
-        "num_support": 16,
-        "method": method,
-        "reference": reference,
-        "metric": "macro_f1",
-        "difference": 0.08,
-        "low": 0.06,
-        "high": 0.1,
-        "p_value": 0.001,
-        "p_holm": 0.004,
-        "share_worse": 0.25,
-        "num_listeners": 12,
-    }
-    return row | changes
+    return result_rows.comparison(reference, **(PLACE | {"method": method} | changes))
 
 
 def one_value(annotator="E1", method="full", value=0.5, **changes):
-    row = {
-        "encoder": "logmel",
-        "group": "",
-        "scenario": "seen",
-        "num_support": 16,
-        "method": method,
-        "metric": "macro_f1",
-        "annotator": annotator,
-        "value": value,
-    }
-    return row | changes
+    return result_rows.listener_value(annotator, method, value, **(PLACE | changes))
 
 
 def whole_sweep(

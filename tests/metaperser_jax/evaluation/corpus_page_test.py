@@ -1,6 +1,5 @@
 """The page of a corpus: verdict first, all of it inside, names of others escaped."""
 
-import html.parser
 import re
 
 import numpy as np
@@ -11,6 +10,7 @@ from metaperser_jax.data.survey import survey_corpus
 from metaperser_jax.errors import Problems
 from metaperser_jax.evaluation import corpus_page
 from metaperser_jax.typing import Corpus, Ratings
+from tests.metaperser_jax.evaluation.page import Page
 
 EVIL = "<script>alert('x')</script>"
 
@@ -45,33 +45,6 @@ def make_corpus(multi=False, listeners=4, clips=60, **changes):
 def look(**options):
     corpus = make_corpus(**options)
     return survey_corpus(corpus, Problems(), 24, "clip", num_permutations=99)
-
-
-class Page(html.parser.HTMLParser):
-    """Collects tags with their attributes, and text; checks that tags are nested."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(source)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in {"meta", "img"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def words(self):
-        return " ".join(" ".join(self.text).split())
 
 
 @pytest.fixture(scope="module")

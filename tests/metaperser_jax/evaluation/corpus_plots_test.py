@@ -1,12 +1,14 @@
 """The pictures of a corpus before training: what they hold, and that it can be read."""
 
-import itertools
-
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from metaperser_jax.evaluation import corpus_plots
+from tests.metaperser_jax.evaluation.figures import (
+    check_apart,
+    check_inside,
+    visible_texts,
+)
 
 CLASSES = ["angry", "disappointed", "not_irritated_at_all", "neutral", "sad"]
 
@@ -66,46 +68,18 @@ FIGURES = {
 }
 
 
-def visible_texts(fig):
-    """Returns the texts that are drawn: ticks beyond the limits are not."""
-    beyond = set()
-    for ax in fig.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            slack = 1e-9 * (high - low)
-            beyond |= {
-                label
-                for tick in axis.get_major_ticks()
-                if not low - slack <= tick.get_loc() <= high + slack
-                for label in (tick.label1, tick.label2)
-            }
-    return [
-        text
-        for text in fig.findobj(Text)
-        if text.get_visible() and text.get_text().strip() and text not in beyond
-    ]
-
-
 @pytest.fixture(scope="module", params=FIGURES, ids=list(FIGURES))
 def figure(request):
     return FIGURES[request.param]()
 
 
 def test_no_text_is_clipped_and_none_is_small(figure):
-    width, height = figure.bbox.size
-    for text in visible_texts(figure):
-        box = text.get_window_extent()
-        inside = min(box.x0, box.y0, width - box.x1, height - box.y1) >= -1
-        assert inside, (text.get_text(), box)
-        assert text.get_fontsize() >= 8
+    check_inside(figure)
+    assert min(text.get_fontsize() for text in visible_texts(figure)) >= 8
 
 
 def test_no_text_lies_on_another(figure):
-    boxes = [(t.get_text(), t.get_window_extent()) for t in visible_texts(figure)]
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        overlap_x = min(a.x1, b.x1) - max(a.x0, b.x0)
-        overlap_y = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert overlap_x <= 1 or overlap_y <= 1, (one, other)
+    check_apart(figure)
 
 
 def test_the_figure_fits_a_page(figure):

@@ -5,39 +5,17 @@ import math
 import pytest
 
 from metaperser_jax.evaluation import findings
+from tests.metaperser_jax.evaluation import result_rows
 
 
 def record(method="full", mean=0.5, metric="macro_f1", **changes):
-    row = {
-        "scenario": "seen",
-        "num_support": 16,
-        "method": method,
-        "metric": metric,
-        "mean": mean,
-        "low": mean - 0.02,
-        "high": mean + 0.02,
-        "num_listeners": 12,
-        "num_draws": 20,
-    }
-    return row | changes
+    return result_rows.record(method, metric, mean, **changes)
 
 
 def comparison(reference="no_adaptation", difference=0.08, p_holm=0.004, **changes):
-    row = {
-        "scenario": "seen",
-        "num_support": 16,
-        "method": "full",
-        "reference": reference,
-        "metric": "macro_f1",
-        "difference": difference,
-        "low": difference - 0.02,
-        "high": difference + 0.02,
-        "p_value": p_holm / 2,
-        "p_holm": p_holm,
-        "share_worse": 0.25,
-        "num_listeners": 12,
-    }
-    return row | changes
+    interval = {"low": difference - 0.02, "high": difference + 0.02}
+    tested = {"difference": difference, "p_value": p_holm / 2, "p_holm": p_holm}
+    return result_rows.comparison(reference, **(interval | tested | changes))
 
 
 def find(comparisons, records=None):

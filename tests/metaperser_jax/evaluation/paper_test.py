@@ -1,7 +1,6 @@
 """The paper's tables, from rows to files."""
 
 import csv
-import html.parser
 import math
 import re
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from metaperser_jax.evaluation import paper, sheet, titles
 from metaperser_jax.evaluation.paper import PaperSpec, index_data
+from tests.metaperser_jax.evaluation.page import Page
 
 NAMES = ("main", "ablation", "k_curve", "per_listener", "per_encoder")
 EVIL = "<script>alert('x')</script>"
@@ -192,48 +192,21 @@ def test_csv_keeps_full_precision_and_disarms_formulas(tmp_path, record, value):
     assert row["annotator"] == "'@SUM(A1)"
 
 
-class Reader(html.parser.HTMLParser):
-    """Collects tags and checks that they close in order, and counts cells."""
-
-    VOID = frozenset({"meta", "img"})
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.rows = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.seen.append((tag, values))
-        if tag == "table":
-            self.rows.append([])
-        if tag == "tr":
-            self.rows[-1].append(0)
-        if tag in ("td", "th"):
-            self.rows[-1][-1] += int(values.get("colspan", 1))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_the_page_is_well_formed_self_contained_and_runs_nothing(tmp_path, sweep):
     rows = sweep(listeners=(EVIL, "E2"), encoders=(EVIL,), groups=("observer", EVIL))
     paper.write_tables(tmp_path, *rows, SPEC._replace(title=EVIL))
-    page = (tmp_path / "tables.html").read_text()
-    reader = Reader()
-    reader.feed(page)
-    assert not reader.open
-    assert "script" not in {tag for tag, _ in reader.seen}
-    assert "default-src 'none'" in page
-    for tag, values in reader.seen:
+    source = (tmp_path / "tables.html").read_text()
+    page = Page(source)
+    assert not page.all("script")
+    assert "default-src 'none'" in source
+    for tag, values in page.tags:
         assert not any(name.startswith("on") for name in values)
         address = values.get("src", values.get("href", "#"))
         assert address.startswith(("#", "data:image/")), tag
-    ids = [values["id"] for _, values in reader.seen if "id" in values]
+    ids = [values["id"] for _, values in page.tags if "id" in values]
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
-    images = [values for tag, values in reader.seen if tag == "img"]
+    assert set(re.findall(r'href="#([^"]+)"', source)) <= set(ids)
+    images = page.all("img")
     assert len(images) == 6  # kinds times macro-F1, its ablations, NLL
     assert all("Line chart" in values["alt"] for values in images)
 
@@ -241,9 +214,7 @@ def test_the_page_is_well_formed_self_contained_and_runs_nothing(tmp_path, sweep
 def test_lines_of_a_page_table_have_the_same_number_of_cells(tmp_path, sweep):
     metrics = tuple(titles.METRICS)
     paper.write_tables(tmp_path, *sweep(metrics=metrics, supports=(16,)), SPEC)
-    reader = Reader()
-    reader.feed((tmp_path / "tables.html").read_text())
-    for rows in reader.rows:
+    for rows in Page((tmp_path / "tables.html").read_text()).tables:
         width = max(rows)
         assert set(rows) <= {width, width - 1}  # the corner spans two lines
         assert width <= 13

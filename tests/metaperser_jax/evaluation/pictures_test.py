@@ -5,20 +5,11 @@ import math
 import pytest
 
 from metaperser_jax.evaluation import pictures
+from tests.metaperser_jax.evaluation import result_rows
 
 
-def record(method, num_support, mean, metric="macro_f1", scenario="seen"):
-    return {
-        "scenario": scenario,
-        "num_support": num_support,
-        "method": method,
-        "metric": metric,
-        "mean": mean,
-        "low": mean - 0.02,
-        "high": mean + 0.02,
-        "num_listeners": 12,
-        "num_draws": 20,
-    }
+def record(method, num_support, mean):
+    return result_rows.record(method, mean=mean, num_support=num_support)
 
 
 def records(*methods):
@@ -26,18 +17,8 @@ def records(*methods):
 
 
 def per_listener(gains, scenario="seen"):
-    return [
-        {
-            "scenario": scenario,
-            "num_support": 16,
-            "method": method,
-            "metric": "macro_f1",
-            "annotator": f"E{i}",
-            "value": 0.5 + shift,
-        }
-        for i, gain in enumerate(gains)
-        for method, shift in (("no_adaptation", 0.0), ("full", gain))
-    ]
+    named = {f"E{i}": gain for i, gain in enumerate(gains)}
+    return result_rows.before_and_after(named, scenario=scenario)
 
 
 def test_curves_say_where_each_method_begins_and_ends():

@@ -1,16 +1,20 @@
 """The pictures: what they hold, and that all of it can be read."""
 
-import itertools
 import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import plots, titles
+from tests.metaperser_jax.evaluation import result_rows
+from tests.metaperser_jax.evaluation.figures import (
+    check_apart,
+    check_inside,
+    visible_texts,
+)
 
 CLASSES = [
     "frustrated",
@@ -29,17 +33,14 @@ def records(
     methods=tuple(titles.METHOD_TITLES), ks=(4, 8, 16, 32), scenarios=("seen", "unseen")
 ):
     return [
-        {
-            "scenario": scenario,
-            "num_support": k,
-            "method": method,
-            "metric": metric,
-            "mean": 0.3 + 0.01 * i + 0.001 * k,
-            "low": 0.28 + 0.01 * i + 0.001 * k,
-            "high": 0.33 + 0.01 * i + 0.001 * k,
-            "num_listeners": 12,
-            "num_draws": 20,
-        }
+        result_rows.record(
+            method,
+            metric,
+            0.3 + 0.01 * i + 0.001 * k,
+            scenario=scenario,
+            num_support=k,
+            high=0.33 + 0.01 * i + 0.001 * k,
+        )
         for scenario in scenarios
         for k in ks
         for i, method in enumerate(methods)
@@ -49,14 +50,9 @@ def records(
 
 def per_listener(gains, metric="macro_f1", name="listener {}".format):
     return [
-        {
-            "scenario": "seen",
-            "num_support": 16,
-            "method": method,
-            "metric": metric,
-            "annotator": name(i),
-            "value": 0.5 + 0.001 * (i % 7) + shift,
-        }
+        result_rows.listener_value(
+            name(i), method, 0.5 + 0.001 * (i % 7) + shift, metric=metric
+        )
         for i, gain in enumerate(gains)
         for method, shift in (("no_adaptation", 0.0), ("full", gain))
     ]
@@ -88,19 +84,9 @@ def bins(shift=0.0, size=10):
 
 
 def curves(methods=("full", "maml", "minus_da"), stages=("pretrain", "meta")):
-    return [
-        {
-            "method": m,
-            "stage": stage,
-            "step": step,
-            "name": name,
-            "value": 2 / (1 + step),
-        }
-        for m in methods
-        for stage in stages
-        for step in range(0, 100_000, 10_000)
-        for name in ("train_loss", "dev_loss")
-    ]
+    return result_rows.curve_points(
+        methods, stages, range(0, 100_000, 10_000), height=2
+    )
 
 
 def confusion(size=9):
@@ -146,52 +132,17 @@ FIGURES = {
 }
 
 
-def visible_texts(fig):
-    """Returns the texts that are drawn: ticks beyond the limits are not."""
-    beyond = set()
-    for ax in fig.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            slack = 1e-9 * (high - low)
-            beyond |= {
-                label
-                for tick in axis.get_major_ticks()
-                if not low - slack <= tick.get_loc() <= high + slack
-                for label in (tick.label1, tick.label2)
-            }
-    return [
-        text
-        for text in fig.findobj(Text)
-        if text.get_visible() and text.get_text().strip() and text not in beyond
-    ]
-
-
 @pytest.fixture(scope="module", params=FIGURES, ids=list(FIGURES))
 def figure(request):
     return FIGURES[request.param]()
 
 
 def test_no_text_is_clipped(figure):
-    width, height = figure.bbox.size
-    for text in visible_texts(figure):
-        box = text.get_window_extent()
-        inside = (
-            box.x0 >= -1
-            and box.y0 >= -1
-            and box.x1 <= width + 1
-            and box.y1 <= height + 1
-        )
-        assert inside, (text.get_text(), box)
+    check_inside(figure)
 
 
 def test_no_text_lies_on_another(figure):
-    boxes = [
-        (text.get_text(), text.get_window_extent()) for text in visible_texts(figure)
-    ]
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        overlap_x = min(a.x1, b.x1) - max(a.x0, b.x0)
-        overlap_y = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert overlap_x <= 1 or overlap_y <= 1, (one, other)
+    check_apart(figure)
 
 
 def test_no_font_is_smaller_than_eight_points(figure):
@@ -214,10 +165,10 @@ def test_the_overlap_check_can_fail():
     fig.text(0.5, 0.5, "here")
     fig.text(0.5, 0.5, "there")
     with pytest.raises(AssertionError):
-        test_no_text_lies_on_another(fig)
+        check_apart(fig)
     fig.text(-0.1, 0.5, "clipped")
     with pytest.raises(AssertionError):
-        test_no_text_is_clipped(fig)
+        check_inside(fig)
 
 
 def legend_texts(fig):

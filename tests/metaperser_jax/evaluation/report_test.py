@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import html.parser
 import math
 import re
 import subprocess
@@ -12,6 +11,8 @@ import pytest
 
 from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import report, titles
+from tests.metaperser_jax.evaluation import result_rows
+from tests.metaperser_jax.evaluation.page import Page
 
 EVIL = "<script>alert('x')</script>"
 
@@ -19,18 +20,15 @@ EVIL = "<script>alert('x')</script>"
 def records(scenarios=("seen", "unseen"), ks=(8, 16), methods=None):
     methods = methods or ["full", "no_adaptation", "minus_da", "maml", "oracle"]
     return [
-        {
-            "corpus": "toy",
-            "scenario": scenario,
-            "num_support": k,
-            "method": method,
-            "metric": metric,
-            "mean": 0.5 - 0.01 * i,
-            "low": 0.45 - 0.01 * i,
-            "high": 0.56 - 0.01 * i,
-            "num_listeners": 12,
-            "num_draws": 20,
-        }
+        result_rows.record(
+            method,
+            metric,
+            0.5 - 0.01 * i,
+            scenario=scenario,
+            num_support=k,
+            low=0.45 - 0.01 * i,
+            high=0.56 - 0.01 * i,
+        )
         for scenario in scenarios
         for k in ks
         for i, method in enumerate(methods)
@@ -39,54 +37,23 @@ def records(scenarios=("seen", "unseen"), ks=(8, 16), methods=None):
 
 
 def comparisons(**changes):
+    numbers = {"difference": 0.0812, "low": 0.0601, "high": 0.1003, "p_holm": 0.0042}
     return [
-        {
-            "scenario": scenario,
-            "num_support": 16,
-            "method": "full",
-            "reference": reference,
-            "metric": "macro_f1",
-            "difference": 0.0812,
-            "low": 0.0601,
-            "high": 0.1003,
-            "p_value": 0.001,
-            "p_holm": 0.0042,
-            "share_worse": 0.25,
-            "num_listeners": 12,
-        }
-        | changes
+        result_rows.comparison(reference, scenario=scenario, **(numbers | changes))
         for scenario in ("seen", "unseen")
         for reference in ("no_adaptation", "maml")
     ]
 
 
 def full_data(**changes):
+    gains = {EVIL: 0.1, "E2": -0.1, "聴取者": 0.0}
     per_listener = [
-        {
-            "scenario": scenario,
-            "num_support": 16,
-            "method": method,
-            "metric": "macro_f1",
-            "annotator": annotator,
-            "value": value,
-        }
+        row
         for scenario in ("seen", "unseen")
-        for annotator, shift in ((EVIL, 0.1), ("E2", -0.1), ("聴取者", 0.0))
-        for method, value in (("no_adaptation", 0.4), ("full", 0.4 + shift))
+        for row in result_rows.before_and_after(gains, 0.4, scenario=scenario)
     ]
     bins = {"confidence": [0.2, 0.7], "frequency": [0.1, 0.9], "count": [10, 30]}
-    curves = [
-        {
-            "method": "full",
-            "stage": stage,
-            "step": s,
-            "name": name,
-            "value": 1 / (1 + s),
-        }
-        for stage in ("pretrain", "meta")
-        for name in ("train_loss", "dev_loss")
-        for s in range(5)
-    ]
+    curves = result_rows.curve_points(["full"])
     data = report.ReportData(
         title=f"Run {EVIL}",
         command="python run.py --config=configs/x.py && echo '<done>'",
@@ -119,35 +86,6 @@ def minimal_data(**changes):
         "Run", "run", {}, {}, {}, {}, {}, [], [], [], {}, {}, {}, [], []
     )
     return data._replace(**changes)
-
-
-class Page(html.parser.HTMLParser):
-    """Collects tags, attributes and text; checks that tags are nested."""
-
-    VOID = frozenset({"meta", "img", "link", "br"})
-
-    def __init__(self, source):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(source)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def words(self):
-        return " ".join(" ".join(self.text).split())
 
 
 @pytest.fixture(scope="module")

@@ -11,42 +11,9 @@ from hypothesis import strategies as st
 
 from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import tables, titles
+from tests.metaperser_jax.evaluation.result_rows import comparison, record
 
 METRICS = list(titles.METRICS)
-
-
-def record(method="full", metric="macro_f1", mean=0.5, half=0.02, **changes):
-    row = {
-        "corpus": "toy",
-        "scenario": "seen",
-        "num_support": 16,
-        "method": method,
-        "metric": metric,
-        "mean": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "num_listeners": 12,
-        "num_draws": 20,
-    }
-    return row | changes
-
-
-def comparison(reference="no_adaptation", metric="macro_f1", **changes):
-    row = {
-        "scenario": "seen",
-        "num_support": 16,
-        "method": "full",
-        "reference": reference,
-        "metric": metric,
-        "difference": 0.08,
-        "low": 0.06,
-        "high": 0.1,
-        "p_value": 0.001,
-        "p_holm": 0.004,
-        "share_worse": 0.25,
-        "num_listeners": 12,
-    }
-    return row | changes
 
 
 def all_records():
