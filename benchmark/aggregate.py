@@ -2,8 +2,8 @@
 
 As published: the mean relative gain over a baseline system, without tasks where the
 baseline is zero and without those where the model never gave an answer that could be
-read. It is unbounded, and a task with a weak baseline rules it; beside it stand the mean
-chance-corrected score, the mean rank, and the share of the tasks that were scored.
+read. It is unbounded, and a task with a weak baseline rules it; beside it stand the
+mean chance-corrected score, the mean rank, and the share of the tasks that were scored.
 """
 
 import math
@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
 
 class Corrected(NamedTuple):
-    """A chance-corrected score: 0 = chance, 1 = perfect, below 0 = worse than chance."""
+    """A chance-corrected score: 0 = chance, 1 = perfect; it may be below 0."""
 
     value: float
     low: float | None

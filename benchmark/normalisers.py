@@ -107,9 +107,14 @@ def japanese_v1(text: str) -> str:
     return chinese_v1(text)
 
 
+def space_out(text: str) -> str:
+    """Sets Chinese and Japanese characters apart; single spaces."""
+    return " ".join(_UNSPACED.sub(r" \1 ", text).split())
+
+
 def mixed_v1(text: str) -> str:
     """Chinese or Japanese characters one by one, other words whole, single spaces."""
-    return " ".join(_UNSPACED.sub(r" \1 ", _letters(text)).split())
+    return space_out(_letters(text))
 
 
 def phonemes_v1(text: str) -> str:

@@ -239,7 +239,9 @@ def read_answer(response: str | None, task: Task, example: Example) -> Answer:
 @functools.lru_cache(maxsize=1024)
 def _reader(options: tuple[str, ...], synonyms: Synonyms, instruction: str) -> Reader:
     texts, markers = _markers(options, instruction)
-    keys = tuple(wording.key(text) or text.strip().casefold() for text in texts)
+    keys = tuple(
+        wording.key(text) or " ".join(text.casefold().split()) for text in texts
+    )
     aliases = _aliases(texts, keys, synonyms)
     starts: dict[str, list[tuple[str, ...]]] = {}
     for alias in aliases:

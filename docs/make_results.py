@@ -113,6 +113,17 @@ RECORDS = (
         (*METRICS[:4], "accuracy", *METRICS[4:]),
     ),
     Record(
+        "nsc_combined",
+        "NSC with combined sets: what CSMT does there",
+        (
+            "--config=configs/nsc.py",
+            "--config.meta.mode=independent",
+            "--config.evaluation.methods=('full','minus_csmt','no_adaptation')",
+        ),
+        "nsc_ratings",
+        (*METRICS[:4], "accuracy", *METRICS[4:]),
+    ),
+    Record(
         "iemocap_fake",
         "The protocol of IEMOCAP, on an invented tree",
         ("--config=configs/iemocap.py:fake",),
@@ -423,7 +434,8 @@ def one_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
     if not variants:
         return provenance
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(v["seed"] for v in variants))
-    return {**variants[0], "seeds": {"seed": seeds}, "notes": []}
+    notes = dict.fromkeys(note for v in variants for note in v.get("notes", ()))
+    return {**variants[0], "seeds": {"seed": seeds}, "notes": list(notes)}
 
 
 def scenarios(run: Run) -> list[str]:

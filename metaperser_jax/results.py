@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from metaperser_jax.checkpoints import load_origin
-from metaperser_jax.errors import InputError
+from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import protocol, report, tables
 from metaperser_jax.evaluation.protocol import Predictions, Scores
 from metaperser_jax.experiment import Experiment, outputs_of, stage_folder
@@ -138,12 +138,17 @@ def training_curves(experiment: Experiment) -> list[dict[str, Any]]:
 def notes(experiment: Experiment) -> list[str]:
     """Returns what was skipped or doubtful, counted; what undoes all else, in full."""
     problems = experiment.problems
-    grave = [f"{p.where}: {p.message}" for p in problems.rows if p.kind in GRAVE]
-    return grave + [
+    return grave_notes(problems) + [
         f"{count} x {kind}: see problems.jsonl"
         for kind, count in problems.counts().items()
         if kind.split()[-1] not in GRAVE
     ]
+
+
+def grave_notes(problems: Problems) -> list[str]:
+    """Returns what undoes all else, in full, each once."""
+    grave = [f"{p.where}: {p.message}" for p in problems.rows if p.kind in GRAVE]
+    return list(dict.fromkeys(grave))
 
 
 def versions() -> dict[str, str]:

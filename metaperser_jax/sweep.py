@@ -32,7 +32,7 @@ from metaperser_jax.experiment import (
     open_experiment,
     outputs_of,
 )
-from metaperser_jax.results import encoder_facts, versions, write_json
+from metaperser_jax.results import encoder_facts, grave_notes, versions, write_json
 from metaperser_jax.settings import Settings
 from metaperser_jax.train import begin_fold, trainer
 from metaperser_jax.tune import each_fold
@@ -116,6 +116,11 @@ def note_variant(plan: Sweep, variant: Variant, experiment: Experiment) -> None:
         "num_folds": len(experiment.folds),
         "methods": tested_methods(experiment),
         "evaluation_hash": evaluation_hash(experiment),
+        "notes": [
+            note
+            for note in grave_notes(experiment.problems)
+            if note.startswith(f"encoder {variant.encoder}:")
+        ],
     }
     write_json(experiment.workdir / "variant.json", facts)
 

@@ -86,7 +86,8 @@ def tabulate(
     for name, values in rows._asdict().items():
         write_json(workdir / FILES[name], values)
     write_json(workdir / "run.json", {**origin, "cells": spec.cells})
-    return Made(made.text, made.paths)
+    notes = dict.fromkeys(n for v in origin["variants"] for n in v["notes"])
+    return Made("\n\n".join([*notes, made.text]), made.paths)
 
 
 def make_spec(
@@ -235,6 +236,6 @@ def _variant_notes(settings: Settings, workdir: pathlib.Path) -> list[dict[str, 
     for variant in cells.variants(settings):
         note = read_json(cells.variant_folder(workdir, variant) / "variant.json")
         if note is not None:
-            keys = (*variant._fields, "versions", "hashes", "corpus")
+            keys = (*variant._fields, "versions", "hashes", "corpus", "notes")
             notes.append({key: note[key] for key in keys})
     return notes

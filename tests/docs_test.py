@@ -179,7 +179,7 @@ def test_writing_twice_is_writing_once(make_results, make_run):
 
 def test_each_record_has_a_config_and_its_own_place(make_results):
     names = [record.name for record in make_results.RECORDS]
-    assert len(set(names)) == len(names) == 8
+    assert len(set(names)) == len(names) == 9
     for record in make_results.RECORDS:
         for flag in record.flags:
             if flag.startswith("--config="):

@@ -33,7 +33,7 @@ _MARK_AFTER_NO_DIGIT = re.compile(r"([^0-9])([.,])")
 _MARK_BEFORE_NO_DIGIT = re.compile(r"([.,])([^0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"([0-9])(-)")
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-# What sacrebleu 2 sets apart: Chinese characters of the basic plane, radicals, bopomofo,
+# What sacrebleu 2 sets apart: Chinese of the basic plane, radicals, bopomofo,
 # full-width forms, and all of U+2001 ... U+2A6D; neither kana nor the higher planes.
 _CHINESE = re.compile(
     "([\u2001-\u2a6d\u2e80-\u2fdf\u2ff0-\u303f\u3100-\u312f\u31a0-\u31bf"

@@ -68,7 +68,7 @@ def plan(workdir, seeds=(0, 1), key="h"):
         note = {
             "encoder": "logmel", "seed": seed, "versions": {}, "hashes": {},
             "corpus": {}, "num_folds": len(FOLDS), "methods": list(METHODS),
-            "evaluation_hash": key,
+            "evaluation_hash": key, "notes": ["encoder logmel: a note"],
         }  # fmt: skip
         (folder / "variant.json").write_text(json.dumps(note))
 
@@ -128,6 +128,7 @@ class TestTables:
             == ("no_adaptation", "nll", "observer", "unseen")
         ]
         np.testing.assert_allclose(chosen, [np.log(2)], rtol=1e-5)
+        assert made.text.startswith("encoder logmel: a note\n")
         assert "Observers" in made.text
         assert "Self-raters" in made.text
         assert "sweep complete" in " ".join(made.text.split())
