@@ -25,7 +25,6 @@ RESPONSE_KEYS = ("response", "sllm_response", "prediction")
 MODEL_KEYS = ("model", "sllm_name")
 OWN_ID = "example_id"  # in records keyed by recording, where the id is another
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYED = re.compile(r'\{\s*("([^"\\]|\\.)*"\s*:\s*\{|\}?\s*$)')  # {"a.wav": {...
 _SHOWN = 5  # ids in a message
 
@@ -324,7 +323,7 @@ def _prediction(
     response = _response(_first(row, RESPONSE_KEYS), place, problems)
     return Prediction(
         instance=_name(row.get("instance"), defaults.instance),
-        id=_clean(identity),
+        id=streams.clean_text(identity),
         response=response,
         model=_name(_first(row, MODEL_KEYS), defaults.model),
         scores=_scores(row.get("scores"), place, problems),
@@ -336,12 +335,7 @@ def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def _name(value: Any, default: str) -> str:
-    return _clean(value) if isinstance(value, str) and value else default
-
-
-def _clean(text: str) -> str:
-    """Replaces halves of surrogate pairs, which no file in UTF-8 can hold."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    return streams.clean_text(value) if isinstance(value, str) and value else default
 
 
 def _response(value: Any, place: str, problems: Problems) -> str | None:
@@ -356,7 +350,7 @@ def _response(value: Any, place: str, problems: Problems) -> str | None:
         message = f"{len(value)} characters, cut to {MAX_RESPONSE_CHARS}"
         problems.warning("long_response", place, message)
         value = value[:MAX_RESPONSE_CHARS]
-    text = _clean(value)
+    text = streams.clean_text(value)
     if text != value:
         message = "holds halves of surrogate pairs, read as U+FFFD"
         problems.warning("invalid_unicode", place, message)
@@ -370,7 +364,9 @@ def _scores(
     if value is None or value == "":
         return ()
     if isinstance(value, dict) and all(_is_number(v) for v in value.values()):
-        return tuple((_clean(key), float(number)) for key, number in value.items())
+        return tuple(
+            (streams.clean_text(key), float(number)) for key, number in value.items()
+        )
     message = "expected an object: option -> finite number; left out"
     problems.warning("bad_scores", place, message)
     return ()

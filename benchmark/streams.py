@@ -21,6 +21,7 @@ MAX_RECORD_CHARS = 1 << 27  # of one line or one record; a 50 MB answer passes
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_UTF_8 = re.compile("[\udc80-\udcff]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CERTAIN = 64  # characters after a fault that show it is no cut
 
@@ -129,6 +130,11 @@ def parse_json(text: str) -> Any:
         return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def clean_text(text: str) -> str:
+    """Makes halves of surrogate pairs, which UTF-8 cannot hold, U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class _Buffer:

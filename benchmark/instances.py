@@ -1,0 +1,505 @@
+"""The examples of one instance: read row by row from any released form, and written.
+
+Forms: a dataset's parquet files, whose recordings are bytes in the rows; a folder with
+`metadata.json` keyed by recording, the recordings beside it (`x_pair2.wav`,
+`x_pair3.wav` are further inputs of x.wav); the same records with a model's responses.
+"""
+
+import ast
+import contextlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+from benchmark import streams
+from benchmark.audio import SAMPLE_RATE, load, load_bytes, soundfile_blocks
+from benchmark.errors import InputError, MachineError, Problems
+from benchmark.headers import AudioError, is_audio_name, read_header, read_header_bytes
+from benchmark.typing import Audio, Example, Task
+
+METADATA = "metadata.json"
+OWN_ID = "example_id"  # in a record whose id is not the name of its recording
+MAX_SECONDS = 600.0  # of one recording; what is longer is cut, with a warning
+ID_COLUMNS = ("file", "file1", "id")
+AUDIO_PAIRS = ("enrollment", "testing", "query", "doc")  # irregular names, in order
+SPEAKER_COLUMNS = ("speaker", "speaker_id")
+RESPONSE_COLUMNS = ("sllm_name", "sllm_response")  # belong to predictions
+_NUMBERED = re.compile(r"(audio|text|label)(\d*)")
+_SEPARATORS = re.compile(r"[/\\]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_BATCH_ROWS = 8  # rows with recordings held at a time
+_MAX_PAIRS = 64
+
+
+def read_instance(
+    source: str | os.PathLike,
+    task: Task,
+    instance: str,
+    problems: Problems,
+) -> Iterator[Example]:
+    """Yields the examples of an instance; memory does not grow with their number.
+
+    Args:
+      source: parquet file, folder with parquet files (those of the split `test` where
+        there are several), `metadata.json` or its folder, or a folder that holds the
+        instance's folder.
+      task: of the instance; says whether a label is a list of labels.
+      instance: its name, '' = the task's first.
+      problems: collects the rows that are skipped or doubtful.
+
+    Yields:
+      One example a row; recordings as paths or bytes, nothing is decoded.
+
+    Raises:
+      InputError: no such data, or a file that is damaged.
+    """
+    instance = instance or task.instances[0]
+    for file in find_files(source, instance):
+        if file.suffix.lower() == ".parquet":
+            yield from _read_parquet(file, task, instance, problems)
+        else:
+            yield from _read_local(file, task, instance, problems)
+
+
+def find_files(source: str | os.PathLike, instance: str = "") -> list[pathlib.Path]:
+    """Returns the files that hold an instance's rows.
+
+    Raises:
+      InputError: none of the forms that are known.
+    """
+    path = pathlib.Path(source)
+    if path.suffix.lower() in (".parquet", ".json") and path.is_file():
+        return [path]
+    if (path / METADATA).is_file():
+        return [path / METADATA]
+    if instance and (path / instance).is_dir():
+        return find_files(path / instance)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
+    if not files:
+        found = "is there" if path.exists() else "does not exist"
+        raise InputError(
+            f"{path}: {found}, and holds no data: expected a .parquet file, a folder "
+            f"with some, or a folder with {METADATA} and recordings"
+        )
+    test = [file for file in files if _is_test_split(file.relative_to(path))]
+    return test or files
+
+
+def load_audio(
+    audio: Audio,
+    where: str = "",
+    sample_rate: int = SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+    problems: Problems | None = None,
+) -> Float[np.ndarray, " samples"]:
+    """Decodes one input of an example.
+
+    Args:
+      audio: a file, or the bytes of one.
+      where: name of the example in messages; a file is named by its path.
+      sample_rate: Hz of the result.
+      max_seconds: what is longer is cut, with a warning.
+      problems: collects warnings.
+
+    Returns:
+      [samples] float32 mono, full scale 1.
+
+    Raises:
+      AudioError: (an `InputError`) it cannot be used, see `benchmark.audio.load`.
+    """
+    if audio.path:
+        return load(audio.path, sample_rate, max_seconds, problems)
+    name = where or "recording in memory"
+    return load_bytes(audio.data, name, sample_rate, max_seconds, problems)
+
+
+def write_instance(
+    folder: str | os.PathLike, examples: Iterable[Example], problems: Problems
+) -> int:
+    """Writes examples in the local form: metadata.json and WAV files beside it.
+
+    WAV recordings are copied as they are; others become 16-bit WAV with their rate and
+    channels. An example with a recording that cannot be read is skipped and recorded.
+
+    Args:
+      folder: new, or empty.
+      examples: of one instance; one at a time is held.
+      problems: collects what was skipped.
+
+    Returns:
+      How many examples were written.
+
+    Raises:
+      InputError: the folder holds something.
+      MachineError: the disk refuses.
+    """
+    folder = pathlib.Path(folder)
+    part = folder / f"{METADATA}.part"
+    names: set[str] = set()
+    with _disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{folder}: is not empty; name a new folder, or empty it")
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            separator = "{\n"
+            for example in examples:
+                name = _file_name(example.id, names)
+                if _write_audios(folder, name, example, problems):
+                    record = json.dumps(_record(example, name), ensure_ascii=False)
+                    file.write(f"{separator}{json.dumps(name)}: {record}")
+                    names.add(name.casefold())
+                    separator = ",\n"
+            file.write("{}\n" if not names else "\n}\n")
+        os.replace(part, folder / METADATA)
+    return len(names)
+
+
+def safe_path(folder: str | os.PathLike, name: str) -> str:
+    """Returns the path of a file that a row names, which must lie in the folder.
+
+    Raises:
+      InputError: an absolute name, one with '..', or a link that leads elsewhere.
+    """
+    pieces = _SEPARATORS.split(name)
+    is_plain = name and "\0" not in name and name == streams.clean_text(name)
+    if not is_plain or ".." in pieces or not pieces[0] or _DRIVE.match(name):
+        raise InputError(f"{name[:100]!r} is no name of a file in {folder}")
+    path = os.path.join(folder, name)
+    if len(pieces) == 1 and not os.path.islink(path):
+        return path
+    root = os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise InputError(f"{name[:100]!r} leads out of {folder}")
+    return path
+
+
+# Reading
+
+
+def _is_test_split(path: pathlib.Path) -> bool:
+    return any(re.match(r"test\b|test[-_.]", piece) for piece in path.parts)
+
+
+def _read_parquet(
+    file: pathlib.Path, task: Task, instance: str, problems: Problems
+) -> Iterator[Example]:
+    for number, row in enumerate(_parquet_rows(file), 1):
+        place = f"{file}, row {number}"
+        identity = _identity(row)
+        if identity is None:
+            message = f"no id in {', '.join(ID_COLUMNS)}: skipped"
+            problems.error("missing_id", place, message)
+            continue
+        try:
+            audios = _row_audios(row, file.parent, place, problems)
+        except InputError as error:
+            problems.error("unsafe_path", place, f"{error}: skipped")
+            continue
+        example = _example(row, identity, instance, task, audios, place, problems)
+        if example is not None:
+            yield example
+
+
+def _parquet_rows(file: pathlib.Path) -> Iterator[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(
+            file, buffer_size=1 << 20, pre_buffer=False
+        ) as table:
+            for batch in table.iter_batches(_BATCH_ROWS, use_threads=False):
+                yield from batch.to_pylist()
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        OverflowError,
+    ) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
+        raise InputError(
+            f"{file}: cannot be read ({reason}); fetch it again"
+        ) from error
+
+
+def _identity(row: Mapping[str, Any]) -> str | None:
+    for column in ID_COLUMNS:
+        value = row.get(column)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def _row_audios(
+    row: Mapping[str, Any], folder: pathlib.Path, place: str, problems: Problems
+) -> tuple[Audio, ...]:
+    """Returns the recordings of a row in the order of their columns."""
+    columns = [
+        *_numbered(row, "audio"),
+        *(c for c in AUDIO_PAIRS if _is_audio(row.get(c))),
+    ]
+    audios = []
+    for column in columns:
+        value = row[column]
+        data = value.get("bytes") if isinstance(value, dict) else value
+        name = value.get("path") if isinstance(value, dict) else value
+        if isinstance(data, bytes) and data:
+            audios.append(Audio(data=data))
+        elif isinstance(name, str) and name:
+            audios.append(Audio(path=safe_path(folder, name)))
+        else:
+            message = f"column {column!r} holds no recording: left out"
+            problems.warning("null_audio", place, message)
+    return tuple(audios)
+
+
+def _is_audio(value: Any) -> bool:
+    return isinstance(value, bytes) or (isinstance(value, dict) and "bytes" in value)
+
+
+def _numbered(row: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the columns x, x1, x2 ... that a row has, in this order."""
+    found = []
+    for column in row:
+        match = _NUMBERED.fullmatch(column)
+        if match and match[1] == kind:
+            found.append((int(match[2] or 0), column))
+    return [column for _, column in sorted(found)]
+
+
+def _read_local(
+    file: pathlib.Path, task: Task, instance: str, problems: Problems
+) -> Iterator[Example]:
+    folder = file.parent
+    chunks = streams.read_chunks(file, problems)
+    first = next(chunks, "")
+    if not first.lstrip().startswith("{"):
+        raise InputError(f"{file}: expected an object keyed by the recordings' names")
+    has_audio = _has_audio(folder)
+    if not has_audio:
+        message = "no recordings beside it: examples are read without"
+        problems.warning("no_recordings", os.fspath(file), message)
+    chunks = itertools.chain([first], chunks)
+    for key, row in streams.read_json_items(chunks, os.fspath(file)):
+        place = f"{file}, key {key[:100]}"
+        if not isinstance(row, dict):
+            message = f"a {type(row).__name__}, expected an object: skipped"
+            problems.error("no_record", place, message)
+            continue
+        try:
+            main = safe_path(folder, key)
+            audios = _local_audios(main, place, problems) if has_audio else ()
+        except InputError as error:
+            problems.error("unsafe_path", place, f"{error}: skipped")
+            continue
+        identity = _as_text(row.get(OWN_ID) or key)
+        example = _example(row, identity, instance, task, audios, place, problems)
+        if example is not None:
+            yield example
+
+
+def _has_audio(folder: pathlib.Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_audio_name(entry.name) or entry.is_dir() for entry in entries)
+
+
+def _local_audios(main: str, place: str, problems: Problems) -> tuple[Audio, ...]:
+    """Returns the recording that a key names and its further inputs."""
+    folder, name = os.path.split(main)
+    if not os.path.exists(main):
+        message = f"{name} is not beside it: the example cannot be played"
+        problems.warning("missing_audio", place, message)
+    audios = [Audio(path=main)]
+    for number in range(2, _MAX_PAIRS):
+        further = pair_name(name, number)
+        if not os.path.lexists(os.path.join(folder, further)):
+            break
+        audios.append(Audio(path=safe_path(folder, further)))
+    return tuple(audios)
+
+
+def pair_name(name: str, number: int) -> str:
+    """Returns the name of the n-th recording of an example, from that of the first."""
+    if number == 1:
+        return name
+    return f"{name.removesuffix('.wav')}_pair{number}.wav"
+
+
+def _example(
+    row: Mapping[str, Any],
+    identity: str,
+    instance: str,
+    task: Task,
+    audios: tuple[Audio, ...],
+    place: str,
+    problems: Problems,
+) -> Example | None:
+    """Turns a row into an example; None and an error where it asks nothing."""
+    instruction = row.get("instruction")
+    if not isinstance(instruction, str) or not instruction.strip():
+        message = "no text in 'instruction': skipped"
+        problems.error("missing_instruction", place, message)
+        return None
+    texts = _numbered(row, "text")
+    texts += [c for c in AUDIO_PAIRS if _is_prose(row.get(c))]
+    speaker = next((row[c] for c in SPEAKER_COLUMNS if row.get(c) is not None), "")
+    return Example(
+        id=identity,
+        instance=instance,
+        instruction=streams.clean_text(instruction),
+        references=_references(row, task.multi_label, place, problems),
+        audios=audios,
+        texts=tuple(_as_text(row[c]) for c in texts if row[c] is not None),
+        speaker=_as_text(speaker),
+        extra={k: v for k, v in row.items() if _is_extra(k) and not _is_audio(v)},
+    )
+
+
+def _is_prose(value: Any) -> bool:
+    return isinstance(value, str) and not is_audio_name(value)
+
+
+def _is_extra(column: str) -> bool:
+    known = (*AUDIO_PAIRS, *SPEAKER_COLUMNS, *RESPONSE_COLUMNS, OWN_ID, "instruction")
+    return column not in known and not _NUMBERED.fullmatch(column)
+
+
+def _references(
+    row: Mapping[str, Any], multi_label: bool, place: str, problems: Problems
+) -> tuple[str, ...]:
+    """Returns what is expected, as text; of a multi-label task each label once."""
+    values = []
+    for column in _numbered(row, "label"):
+        value = row[column]
+        values.extend(value if isinstance(value, list | tuple) else [value])
+    values = [value for value in values if value is not None]
+    if not values:
+        problems.warning("missing_label", place, "no label: it cannot be scored")
+    if not all(isinstance(value, str) for value in values):
+        kinds = ", ".join(sorted({type(v).__name__ for v in values} - {"str"}))
+        problems.warning("non_text_label", place, f"label of type {kinds}, made text")
+    texts = [_as_text(value) for value in values]
+    if multi_label:
+        parts = (part for text in texts for part in split_labels(text))
+        texts = dict.fromkeys(parts)
+    return tuple(texts)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Splits several labels in one text: 'a, b', "['a', 'b']" or '["a", "b"]'."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            values = ast.literal_eval(text)
+            if isinstance(values, list):
+                return tuple(_as_text(v).strip() for v in values)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return streams.clean_text(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+# Writing
+
+
+@contextlib.contextmanager
+def _disk(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MachineError(f"{folder}: cannot be written ({reason})") from error
+
+
+def _file_name(identity: str, taken: set[str]) -> str:
+    """Returns a name for a recording that is safe, new, and the id where it can be."""
+    plain = re.sub(r"[^\w.+=@ -]", "_", identity.removesuffix(".wav"))
+    stem = plain.strip(". ").encode()[:180].decode(errors="ignore") or "clip"
+    for number in itertools.count(1):
+        name = f"{stem}.wav" if number == 1 else f"{stem}~{number}.wav"
+        if name.casefold() not in taken and not re.search(r"_pair\d+\.wav$", name):
+            return name
+        if number == 1 and re.search(r"_pair\d+$", stem):
+            stem += "_"  # else it would be taken for a further input of another
+    raise AssertionError("unreachable")
+
+
+def _record(example: Example, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = {"instruction": example.instruction}
+    for kind, values in (("label", example.references), ("text", example.texts)):
+        for number, value in enumerate(values, 1):
+            record[kind if number == 1 else f"{kind}{number}"] = value
+    if example.speaker:
+        record["speaker"] = example.speaker
+    record.update({k: _plain(v) for k, v in example.extra.items() if k not in record})
+    if name != example.id:
+        record[OWN_ID] = example.id
+    return record
+
+
+def _plain(value: Any) -> Any:
+    """Returns what JSON can hold of a value."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+def _write_audios(
+    folder: pathlib.Path, name: str, example: Example, problems: Problems
+) -> bool:
+    """Writes the recordings of an example; False and an error row where one fails."""
+    paths = [folder / pair_name(name, n) for n in range(1, len(example.audios) + 1)]
+    for path, audio in zip(paths, example.audios, strict=True):
+        try:
+            write_audio(audio, path, f"{example.instance}, {example.id}")
+        except AudioError as error:
+            problems.error(error.kind, error.where, f"{error.message}: skipped")
+            for written in paths:
+                written.unlink(missing_ok=True)
+            return False
+    return True
+
+
+def write_audio(audio: Audio, path: pathlib.Path, where: str) -> None:
+    """Writes a recording as WAV: a copy of one, else 16 bit with rate and channels.
+
+    Raises:
+      AudioError: (an `InputError`) it cannot be used.
+    """
+    source = audio.path or io.BytesIO(audio.data)
+    name = audio.path or where
+    header = read_header(name) if audio.path else read_header_bytes(audio.data, where)
+    if header.format in ("WAV", "WAVEX"):
+        if audio.path:
+            shutil.copyfile(audio.path, path)
+        else:
+            path.write_bytes(audio.data)
+    elif header.decoder == "soundfile":
+        rate, channels = header.sample_rate, header.channels
+        with soundfile.SoundFile(path, "w", rate, channels, "PCM_16") as file:
+            for block in soundfile_blocks(source, name, header.channels):
+                file.write(block)
+    else:
+        soundfile.write(path, load(name, SAMPLE_RATE, MAX_SECONDS), SAMPLE_RATE)
