@@ -118,12 +118,15 @@ def _fills(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _spans(text: str) -> Iterator[tuple[str, str]]:
-    """Reads 'B-type value E-type'; a span ends at the next marker or the end."""
+    """Reads 'B-type value E-type'; a span ends at its bracket, a marker or the end."""
     markers = list(_MARKER.finditer(text))
     ends = [marker.start() for marker in markers] + [len(text)]
     for marker, end in zip(markers, ends[1:], strict=True):
+        value = text[marker.end() : end].strip()
+        if value.startswith("("):
+            value = value.partition(")")[0]
         if marker[1] == "B":
-            yield marker[2], text[marker.end() : end].strip(" \t\r\n()[]{}<>:,;")
+            yield marker[2], value.strip(" \t\r\n()[]{}<>:,;")
 
 
 def _listed(text: str) -> Pairs:
@@ -131,7 +134,7 @@ def _listed(text: str) -> Pairs:
     pairs: list[tuple[str, list[str]]] = []
     num_unread, continues = 0, False
     for piece in re.split(r"[,;\n]", text):
-        piece = piece.strip().strip("*\u2022-").strip()
+        piece = piece.replace("**", "").strip().strip("*\u2022-").strip()
         key, colon, value = (part.strip() for part in piece.partition(":"))
         bracketed = None if continues else _BRACKETED.fullmatch(piece)
         if colon and _KEY.fullmatch(key):

@@ -136,7 +136,8 @@ def _block_statistics(
             truncated[index] = len(hypothesis) > limit
             hypotheses[index] = hypothesis[:limit]
     counts = count_edits(references, hypotheses)
-    readings = [counts[:, 3] == 0, np.zeros(len(references)), truncated]
+    empty = [not any(tokens) for tokens in references]  # no token, or an empty one
+    readings = [empty, np.zeros(len(references)), truncated]
     return np.column_stack([counts, *readings]).astype(np.float64)
 
 
@@ -145,9 +146,10 @@ def error_rate(sums: Float[np.ndarray, "*sets stats"]) -> Float[np.ndarray, "*se
     return ratio(sums[..., :3].sum(axis=-1), sums[..., 3])
 
 
-def ratio(
-    total: Float[np.ndarray, "*sets"], count: Float[np.ndarray, "*sets"]
-) -> Float[np.ndarray, "*sets"]:
+Sums = Float[np.ndarray, "*sets"] | np.floating
+
+
+def ratio(total: Sums, count: Sums) -> Float[np.ndarray, "*sets"]:
     """Returns total / count, NaN where the count is 0."""
     total, count = np.broadcast_arrays(total, count)
     undefined = np.full(total.shape, np.nan)

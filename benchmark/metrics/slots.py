@@ -26,7 +26,7 @@ from benchmark.normalisers import english_v1
 
 MEAN_F1_STATS = ("f1_total",)
 _Slots = dict[str, list[str]]  # type -> values
-_Row = Sequence[float] | np.ndarray
+_Row = Sequence[int | float] | np.ndarray
 
 
 def type_statistics(
@@ -110,8 +110,8 @@ def _each(
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         truncated = len(hypothesis) > MAX_CHARACTERS
         found = read(hypothesis[:MAX_CHARACTERS])
-        raises = read is released_pairs and bool(hypothesis.strip())
-        unreadable = found.num_unread > 0 and (raises or not found.pairs)
+        faulty = found.num_unread > 0 and bool(hypothesis.strip())
+        unreadable = faulty and (read is released_pairs or not found.pairs)
         expected = gather(read(reference))
         row = one(expected, gather(found))
         rows.append([*row, not expected, unreadable, truncated])

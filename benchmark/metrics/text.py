@@ -10,7 +10,7 @@ Policies, the same for all:
 - No answer (None) counts as an empty one and in `missing`.
 - An example with an empty reference stays in: what is answered counts against the
   corpus (insertions, false positives); accuracies leave it out. A corpus without any
-  reference has no value (NaN).
+  reference has no value (NaN). (As released, an empty text holds one empty word.)
 - An answer is read up to a million characters, 10,000 tokens (twice the reference, if
   that is more) or, for lists and short answers, 100,000 characters; it counts in
   `truncated`. Nothing raises, whatever the text.
@@ -35,6 +35,7 @@ from benchmark.metrics import answers, entities, pairs, sequence, slots, transla
 from benchmark.typing import Direction, Task
 
 Profile = Literal["strict", "parity"]
+_PROFILES: dict[str, Profile] = {"strict": "strict", "parity": "parity"}
 Batch = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # -> [examples, stats]
 
 MAX_CHARACTERS = 1_000_000
@@ -370,7 +371,7 @@ _BUILDERS: dict[str, Callable[[Task, Profile], TextMetric]] = {
 }
 
 
-def metric_for(task: Task, profile: Profile = "strict") -> TextMetric:
+def metric_for(task: Task, profile: str = "strict") -> TextMetric:
     """Returns the metric of a task, which normalises by the task's language.
 
     Args:
@@ -383,12 +384,12 @@ def metric_for(task: Task, profile: Profile = "strict") -> TextMetric:
     if task.metric not in _BUILDERS:
         hint = did_you_mean(task.metric, _BUILDERS)
         raise InputError(f"task {task.name}: no text metric {task.metric!r}.{hint}")
-    if profile not in ("strict", "parity"):
+    if profile not in _PROFILES:
         raise InputError(f"profile must be 'strict' or 'parity', found {profile!r}")
-    return _BUILDERS[task.metric](task, profile)
+    return _BUILDERS[task.metric](task, _PROFILES[profile])
 
 
-def metrics_for(task: Task, profile: Profile = "strict") -> tuple[TextMetric, ...]:
+def metrics_for(task: Task, profile: str = "strict") -> tuple[TextMetric, ...]:
     """Returns the metric of a task, then those reported beside it ('name:part')."""
     names = [name for name in _BUILDERS if name.startswith(f"{task.metric}:")]
     tasks = [task, *(task._replace(metric=name) for name in names)]
