@@ -301,7 +301,7 @@ def _read_local(
             continue
         try:
             main = safe_path(folder, key)
-            audios = _local_audios(main, place, problems) if has_audio else ()
+            audios = _local_audios(main) if has_audio else ()
         except InputError as error:
             problems.error("unsafe_path", place, f"{error}: skipped")
             continue
@@ -316,12 +316,9 @@ def _has_audio(folder: pathlib.Path) -> bool:
         return any(is_audio_name(entry.name) or entry.is_dir() for entry in entries)
 
 
-def _local_audios(main: str, place: str, problems: Problems) -> tuple[Audio, ...]:
-    """Returns the recording that a key names and its further inputs."""
+def _local_audios(main: str) -> tuple[Audio, ...]:
+    """Returns the recording that a key names, be it there or not, and further ones."""
     folder, name = os.path.split(main)
-    if not os.path.exists(main):
-        message = f"{name} is not beside it: the example cannot be played"
-        problems.warning("missing_audio", place, message)
     audios = [Audio(path=main)]
     for number in range(2, _MAX_PAIRS):
         further = pair_name(name, number)

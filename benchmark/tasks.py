@@ -201,7 +201,7 @@ def read_task(folder: str | os.PathLike, problems: Problems | None = None) -> Ta
       InputError: naming file, key and what was expected.
     """
     path = pathlib.Path(folder) / INSTANCE_FILE
-    row = _read_object(path)
+    row = read_object(path)
     for key in row.keys() - {*OFFICIAL_KEYS, *OWN_KEYS}:
         hint = did_you_mean(key, (*OFFICIAL_KEYS, *OWN_KEYS))
         _warn(problems, "unknown_key", path, f"{key!r} is not known, ignored.{hint}")
@@ -233,6 +233,34 @@ def read_task(folder: str | os.PathLike, problems: Problems | None = None) -> Ta
         chance=1 / len(labels) if closed else None,
         folder=os.fspath(path.parent),
     )
+
+
+def about(task: Task, instance: str, revision: str = "") -> dict[str, Any]:
+    """Returns the instance.json of an instance, of the official form.
+
+    Args:
+      task: of the instance; one that a user added keeps what the form cannot say.
+      instance: its name.
+      revision: commit of the data that it describes, '' = not known.
+    """
+    datasets = dict(zip(task.instances, task.hf_datasets, strict=False))
+    row: dict[str, Any] = {
+        "name": instance,
+        "description": f"{task.type} task {task.name}",
+        "keywords": [word for word in (task.domain, task.subdomain) if word],
+        "metrics": [task.metric],
+        "path": datasets.get(instance, ""),
+        "version": revision,
+    }
+    if task.phase == "user":
+        own = {key: getattr(task, key) for key in OWN_KEYS}
+        own.update(synonyms=dict(task.synonyms), instances=None)
+        if task.value_range:
+            own["value_range"] = [
+                v if abs(v) < math.inf else None for v in task.value_range
+            ]
+        row.update({key: value for key, value in own.items() if value})
+    return row
 
 
 def _task_folders(task_dir: pathlib.Path) -> list[pathlib.Path]:
@@ -280,7 +308,8 @@ def _refined(released: Task, task: Task) -> Task:
     return released._replace(revisions=tuple(revisions), folder=task.folder)
 
 
-def _read_object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a small JSON file that holds one object; `InputError` if it does not."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_INSTANCE_BYTES + 1)

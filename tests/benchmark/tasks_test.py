@@ -209,6 +209,31 @@ def test_the_official_folder_of_a_released_task_pins_its_revision(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"labels": ["a", "b"], "synonyms": {"a": ["x"]}, "multi_label": True},
+        {"metrics": "singing_mos", "value_range": [None, 5], "unit": "points"},
+        {"domain": "Speech", "subdomain": "Birds", "language": "nl"},
+    ],
+)
+def test_a_task_is_described_as_it_was_read(tmp_path, changes):
+    task = tasks.read_task(write_task(tmp_path, **changes))
+    row = tasks.about(task, task.name, task.revisions[0])
+    assert {*tasks.OFFICIAL_KEYS} <= {*row}
+    (tmp_path / "instance.json").write_text(json.dumps(row))
+    assert tasks.read_task(tmp_path) == task
+
+
+def test_a_released_task_is_described_in_the_official_form():
+    task = TASKS["HEAREmotionRecognition_CREMAD"]
+    row = tasks.about(task, task.instances[1], "f" * 40)
+    assert [*row] == [*tasks.OFFICIAL_KEYS]
+    assert row["path"] == "DynamicSuperb/HEAREmotionRecognition_CREMAD-Fold2"
+    assert row["version"] == "f" * 40
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"name": ...}, "key 'name' is missing"),
