@@ -77,6 +77,18 @@ def run_model(
         return Counts(**counts)
 
 
+def count_open(
+    model: Model,
+    examples: Iterable[Example],
+    path: str | os.PathLike,
+    problems: Problems,
+    limit: int | None = None,
+) -> int:
+    """Returns how many examples `run_model` would ask; asks and writes nothing."""
+    done = _answered(pathlib.Path(path), model.name)
+    return sum(1 for _ in _Open(examples, done, problems, limit))
+
+
 def _answered(path: pathlib.Path, name: str) -> set[_Place]:
     """Returns the places that hold an answer; what a kill left half is none."""
     if not path.exists():

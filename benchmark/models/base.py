@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -10,13 +9,12 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from benchmark.audio import SAMPLE_RATE, load
+from benchmark.audio import SAMPLE_RATE
 from benchmark.client import Budget
 from benchmark.errors import Problems
 from benchmark.headers import AudioError
+from benchmark.instances import load_audio
 from benchmark.typing import Audio, Example, Prediction
-
-MAX_SECONDS = 600.0  # of one recording; what is longer is cut, with a warning
 
 OptionsOf = Callable[[Example], tuple[str, ...] | None]
 
@@ -93,15 +91,9 @@ def load_waveform(
       NoAnswerError: ('skipped') the recording cannot be read; says why.
     """
     try:
-        if audio.path:
-            return load(audio.path, sample_rate, MAX_SECONDS, problems)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(audio.data)
-            file.flush()
-            return load(file.name, sample_rate, MAX_SECONDS)
+        return load_audio(audio, "", sample_rate, problems=problems)
     except AudioError as error:
-        name = audio.path or "a recording in the table"
-        message = f"{name}: {error.kind}: {error.message}"
+        message = f"{error.where}: {error.kind}: {error.message}"
         raise NoAnswerError("skipped", message) from error
 
 

@@ -73,7 +73,7 @@ class TestAudioChat:
         with serve(FINE) as stub:
             model = make_model(f"openai:{stub.url}#ears")
             with pytest.raises(
-                NoAnswerError, match="a recording in the table: not_audio"
+                NoAnswerError, match="recording in memory: not_audio"
             ):
                 model.answer(broken)
         assert stub.bodies == []
