@@ -14,8 +14,6 @@ import numpy as np
 
 from benchmark.typing import Score, Task
 
-_Z = 1.959964  # of a 95 % interval
-
 
 class Group(NamedTuple):
     """What a model reaches in a domain, a subdomain or over all tasks."""
@@ -29,7 +27,8 @@ class Group(NamedTuple):
     low: float | None  # 95 %
     high: float | None
     num_corrected: int  # tasks in that mean: those with a chance level
-    mean_rank: float | None  # 1 = best, over tasks that all models were scored on
+    mean_rank: float | None  # 1 = best, over tasks that all models were scored on;
+    # a model without a value is last
     num_ranked: int
     relative_gain: float | None  # as published
     num_gains: int
@@ -50,14 +49,14 @@ def chance_corrected(score: Score) -> Corrected | None:
     None where there is no value or no chance level, and where lower is better: an
     error rate has no level of chance that would bound it.
     """
-    usable = score.direction == "higher" and score.chance is not None
-    if not usable or score.value is None or score.chance >= 1:
+    value, chance = score.value, score.chance
+    if score.direction != "higher" or value is None or chance is None or chance >= 1:
         return None
-
-    def correct(value: float | None) -> float | None:
-        return None if value is None else (value - score.chance) / (1 - score.chance)
-
-    return Corrected(correct(score.value), correct(score.low), correct(score.high))
+    low, high = (
+        None if bound is None else (bound - chance) / (1 - chance)
+        for bound in (score.low, score.high)
+    )
+    return Corrected((value - chance) / (1 - chance), low, high)
 
 
 def unreadable_rate(score: Score) -> float:
@@ -102,15 +101,20 @@ def ranks(values: Sequence[float], direction: str = "higher") -> list[float]:
 def mean_interval(parts: Iterable[Corrected]) -> tuple[float | None, float | None]:
     """Returns the interval of the mean of independent parts, from their intervals.
 
-    Normal: the standard error of a part is the width of its interval / 3.92.
+    The distances of the parts' bounds from their values add up in squares, each side
+    by itself (MOVER; Zou and Donner, 2008), so it stays within the parts' range.
     """
-    parts = list(parts)
-    if not parts or any(part.low is None or part.high is None for part in parts):
+    below, above, centre, number = 0.0, 0.0, 0.0, 0
+    for part in parts:
+        if part.low is None or part.high is None:
+            return None, None
+        below += (part.value - part.low) ** 2
+        above += (part.high - part.value) ** 2
+        centre, number = centre + part.value, number + 1
+    if number == 0:
         return None, None
-    errors = [(part.high - part.low) / (2 * _Z) for part in parts]  # type: ignore
-    half = _Z * math.sqrt(sum(error**2 for error in errors)) / len(parts)
-    centre = sum(part.value for part in parts) / len(parts)
-    return centre - half, centre + half
+    centre /= number
+    return centre - math.sqrt(below) / number, centre + math.sqrt(above) / number
 
 
 def aggregate(
@@ -146,7 +150,9 @@ def _places(tasks: Mapping[str, Task]) -> list[tuple[str, str, list[Task]]]:
         domains.setdefault(task.domain, {}).setdefault(task.subdomain, []).append(task)
     places = [("", "", list(tasks.values()))]
     for domain, parts in domains.items():
-        places.append((domain, "", [task for part in parts.values() for task in part]))
+        if len(domains) > 1:  # else it is the whole
+            members = [task for part in parts.values() for task in part]
+            places.append((domain, "", members))
         places += [(domain, subdomain, part) for subdomain, part in parts.items()]
     return [place for place in places if place[:2] == ("", "") or place[0]]
 
@@ -165,20 +171,35 @@ def _group(
     known = [one for one in corrected if one is not None]
     placed = _ranks_of(model, own, models, found)
     gains, left_out = _gains(model, own, found, base)
+    low, high = mean_interval(known)
     return Group(
-        model, domain, subdomain, len(members), len(own),
-        _mean([one.value for one in known]), *mean_interval(known), len(known),
-        _mean(placed), len(placed), _mean(gains), len(gains), tuple(left_out),
-    )  # fmt: skip
+        model=model,
+        domain=domain,
+        subdomain=subdomain,
+        num_tasks=len(members),
+        num_scored=len(own),
+        corrected=_mean([one.value for one in known]),
+        low=low,
+        high=high,
+        num_corrected=len(known),
+        mean_rank=_mean(placed),
+        num_ranked=len(placed),
+        relative_gain=_mean(gains),
+        num_gains=len(gains),
+        left_out=tuple(left_out),
+    )
 
 
 def _ranks_of(model, tasks, models, found) -> list[float]:
     placed = []
     for task in tasks:
         rivals = [found.get((other, task.name)) for other in models]
-        if any(rival is None or rival.value is None for rival in rivals):
+        if any(rival is None for rival in rivals):
             continue
-        order = ranks([rival.value for rival in rivals], rivals[0].direction)
+        direction = rivals[0].direction
+        worst = -math.inf if direction == "higher" else math.inf
+        values = [worst if rival.value is None else rival.value for rival in rivals]
+        order = ranks(values, direction)
         placed.append(order[models.index(model)])
     return placed
 

@@ -26,8 +26,8 @@ class Paired(NamedTuple):
     """Model a minus model b on the same examples."""
 
     difference: float
-    low: float  # interval of the paired bootstrap
-    high: float
+    low: float | None  # interval of the paired bootstrap
+    high: float | None
     p_value: float  # see `test`
     test: str  # 'mcnemar', or 'swap': the answers of a unit change hands
     num_units: int  # speakers, or examples
@@ -125,20 +125,21 @@ def interval(
 
 
 def proportion_interval(
-    values: Float[np.ndarray, " resamples"], share: float, num_units: int
+    values: Float[np.ndarray, " resamples"], share: float, num_examples: int
 ) -> tuple[float | None, float | None]:
-    """Returns the interval of a share of units.
+    """Returns the interval of a share of examples.
 
     When all or none are correct the bootstrap has nothing to vary, and would claim
-    certainty after three examples; Wilson's interval (1927) stands in.
+    certainty after three examples; Wilson's interval (1927) stands in, which takes
+    the examples for independent.
     """
     low, high = interval(values)
-    if low is None or num_units == 0 or low != high:
+    if low is None or num_examples == 0 or low != high:
         return low, high
     z = 1.959964
-    centre = (share + z * z / (2 * num_units)) / (1 + z * z / num_units)
-    spread = share * (1 - share) / num_units + (z / (2 * num_units)) ** 2
-    half = z * math.sqrt(spread) / (1 + z * z / num_units)
+    centre = (share + z * z / (2 * num_examples)) / (1 + z * z / num_examples)
+    spread = share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2
+    half = z * math.sqrt(spread) / (1 + z * z / num_examples)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -178,8 +179,7 @@ def compare_paired(
         test, p_value = "mcnemar", mcnemar(right_a, right_b)
     else:
         test, p_value = "swap", swap_test(compute, both[:, :width], both[:, width:])
-    bounds = [math.nan if bound is None else bound for bound in (low, high)]
-    return Paired(difference, *bounds, p_value, test, len(both))
+    return Paired(difference, low, high, p_value, test, len(both))
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:

@@ -90,6 +90,8 @@ def test_the_interval_of_a_mean_is_that_of_independent_parts(rng):
     assert high - low == pytest.approx(0.2 / 2)
     drawn = rng.normal(0.5, 0.1 / 1.959964, (4, 100_000)).mean(axis=0)
     assert np.quantile(drawn, 0.975) == pytest.approx(high, abs=2e-3)
+    perfect = [aggregate.Corrected(1.0, 0.9, 1.0)] * 4
+    assert aggregate.mean_interval(perfect) == pytest.approx((0.95, 1.0))
     assert aggregate.mean_interval([]) == (None, None)
     unknown = aggregate.Corrected(0.5, None, None)
     assert aggregate.mean_interval([*parts, unknown]) == (None, None)
@@ -132,9 +134,9 @@ def test_the_mean_rank_is_over_what_all_models_were_scored_on():
         score("m1", 0.1, "y"),
     ]  # fmt: skip
     found = groups_of(scores)
-    assert (found["x", "", ""].mean_rank, found["x", "", ""].num_ranked) == (1.5, 2)
+    assert (found["x", "", ""].mean_rank, found["x", "", ""].num_ranked) == (5 / 3, 3)
     assert found["y", "Speech", "A"].mean_rank == 2
-    assert found["x", "Music", ""].mean_rank is None
+    assert found["x", "Music", ""].mean_rank == 2  # no value
 
 
 def test_the_domain_score_leaves_out_zero_baselines_and_what_was_never_read():

@@ -1,0 +1,262 @@
+"""Scores a predictions file: reads, joins, scores and writes, instance by instance."""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmark import display, predictions, results, score, tasks
+from benchmark.aggregate import chance_corrected
+from benchmark.errors import InputError, MachineError, Problems
+from benchmark.instances import read_instance
+from benchmark.results import EXAMPLES, Results
+from benchmark.typing import Example, Prediction, Score, Task, Verdict
+
+
+class Job(NamedTuple):
+    """What is scored."""
+
+    predictions: pathlib.Path
+    data: pathlib.Path  # folder with a folder for each instance, or one file
+    out: pathlib.Path
+    verdicts: pathlib.Path | None = None
+    task_names: tuple[str, ...] = ()  # tasks or instances; () = those of predictions
+    model: str = ""  # '' = the one that the predictions name
+    settings: score.Settings = score.STRICT
+
+
+def score_predictions(
+    job: Job, known: Mapping[str, Task], problems: Problems
+) -> Results:
+    """Scores one model and writes the three files of `results`.
+
+    Args:
+      job: what is scored.
+      known: tasks by name.
+      problems: collects rows that were skipped, ids that are missing or unknown.
+
+    Raises:
+      InputError: predictions of several models, of no known instance, or two that
+        disagree; data that are not there.
+      MachineError: the disk refuses.
+    """
+    given = predictions.read_predictions(job.predictions, problems)
+    model, by_instance = _of_one_model(list(given), job)
+    results.check_folder(job.out, model)
+    chosen = _instances(job.task_names, by_instance, known, problems)
+    if not chosen:
+        names = ", ".join(sorted(by_instance)[:3]) or "none"
+        raise InputError(
+            f"{job.predictions}: no predictions for a known task (instances: {names}); "
+            "--task_dir adds tasks, --tasks chooses them"
+        )
+    source = _source(job, model)
+    verdicts = read_verdicts(job.verdicts) if job.verdicts else {}
+    evaluated: dict[str, list[score.Evaluated]] = collections.defaultdict(list)
+    part = job.out / f"{EXAMPLES}.part"
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", errors="replace") as file:
+            for task, instance in chosen:
+                said = by_instance.get(instance, [])
+                one = _evaluate(task, instance, said, verdicts, job, source, problems)
+                file.writelines(results.row_lines(one.rows))
+                evaluated[task.name].append(one._replace(rows=()))
+        part.replace(job.out / EXAMPLES)
+    except OSError as error:
+        raise MachineError(f"{job.out}: cannot be written ({error})") from error
+    found = _collect(evaluated, known, model, job.out, problems)
+    results.write_results(found)
+    problems.write(job.out / "problems.jsonl")
+    return found
+
+
+def read_verdicts(path: pathlib.Path) -> dict[str, dict[str, Verdict]]:
+    """Returns a judge's verdicts, by instance and id; the last of an example counts.
+
+    Raises:
+      InputError: no such file, or a line that is no verdict.
+    """
+    found: dict[str, dict[str, Verdict]] = collections.defaultdict(dict)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                verdict = _verdict(line, f"{path}:{number}")
+                found[verdict.instance][verdict.id] = verdict
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); --verdicts names the "
+        raise InputError(message + "file that `judge` wrote") from error
+    return found
+
+
+def summary(found: Results) -> str:
+    """Returns a console table of the tasks."""
+    rows = [_summary_row(one) for one in found.task_scores]
+    header = ["task", "metric", "value", "95 %", "corrected", "missing", "unread"]
+    return display.table(header, rows)
+
+
+def _summary_row(one: Score) -> list[str]:
+    corrected = chance_corrected(one)
+    return [
+        one.task,
+        one.metric,
+        display.number(one.value),
+        display.between(one.low, one.high),
+        display.number(corrected.value if corrected else None),
+        f"{one.num_examples - one.num_answered}/{one.num_examples}",
+        f"{one.num_unreadable}/{one.num_examples}",
+    ]
+
+
+def _verdict(line: str, where: str) -> Verdict:
+    try:
+        row = json.loads(line)
+        fields = {name: row[name] for name in Verdict._fields if name in row}
+        verdict = Verdict(**fields)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: no verdict ({error}); judge again") from error
+    if verdict.correct not in (True, False, None):
+        raise InputError(f"{where}: 'correct' is {verdict.correct!r}; judge again")
+    return verdict
+
+
+def _of_one_model(
+    given: Sequence[Prediction], job: Job
+) -> tuple[str, dict[str, list[Prediction]]]:
+    """Returns the model's name and its predictions by instance."""
+    groups = predictions.group(given)
+    models = list(dict.fromkeys(model for model, _ in groups))
+    wanted = job.model if job.model in models else ""
+    if len(models) > 1 and not wanted:
+        names = ", ".join(map(display.printable, models))
+        raise InputError(
+            f"{job.predictions}: predictions of several models ({names}); choose one "
+            "with --model"
+        )
+    model = wanted or (models[0] if models else "")
+    found = {
+        instance: group for (name, instance), group in groups.items() if name == model
+    }
+    return job.model or model or job.predictions.stem, found
+
+
+def _instances(
+    names: Iterable[str],
+    by_instance: Mapping[str, Sequence[Prediction]],
+    known: Mapping[str, Task],
+    problems: Problems,
+) -> list[tuple[Task, str]]:
+    """Returns (task, instance): those that are named, or those with predictions."""
+    chosen: dict[str, Task] = {}
+    for name in names:
+        task = tasks.find_task(known, name)
+        instances = [name] if name in task.instances else task.instances
+        chosen |= dict.fromkeys(instances, task)
+    if not chosen:
+        for instance, group in by_instance.items():
+            if task := tasks.task_of(known, instance):
+                chosen |= dict.fromkeys(_instances_of(task, instance), task)
+            else:
+                message = f"{len(group)} predictions for a task that is not known"
+                problems.error("unknown_instance", instance, message)
+    order = {name: i for i, name in enumerate(known)}
+    pairs = [(task, instance) for instance, task in chosen.items()]
+    return sorted(pairs, key=lambda pair: order[pair[0].name])
+
+
+def _instances_of(task: Task, name: str) -> tuple[str, ...]:
+    """Returns the instance of this name; the task's own name stands for its first."""
+    return (
+        (name,) if name in task.instances or not task.instances else task.instances[:1]
+    )
+
+
+def _evaluate(
+    task: Task,
+    instance: str,
+    said: Sequence[Prediction],
+    verdicts: Mapping[str, Mapping[str, Verdict]],
+    job: Job,
+    source: Mapping[str, Any],
+    problems: Problems,
+) -> score.Evaluated:
+    examples = _usable(read_instance(job.data, task, instance, problems), problems)
+    if not examples:
+        raise InputError(f"{job.data}: no example of {instance} can be used")
+    ids = [example.id for example in examples]
+    joined = predictions.join(ids, said, problems)
+    return score.evaluate_instance(
+        task, examples, joined.predictions, verdicts.get(instance), job.settings, source
+    )
+
+
+def _usable(examples: Iterable[Example], problems: Problems) -> list[Example]:
+    """Returns the examples with a reference; the audio is left where it is."""
+    found = []
+    for example in examples:
+        if example.references:
+            audios = tuple(audio._replace(data=b"") for audio in example.audios)
+            found.append(example._replace(audios=audios))
+        else:
+            where = f"{example.instance} {example.id}"
+            problems.error("no_reference", where, "has no label to score against")
+    return found
+
+
+def _source(job: Job, model: str) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "model": model,
+        "predictions": os.fspath(job.predictions),
+        "predictions_sha256": file_hash(job.predictions),
+        "data": os.fspath(job.data),
+    }
+    if job.verdicts:
+        source["verdicts_sha256"] = file_hash(job.verdicts)
+    return source
+
+
+def file_hash(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file, or of the names and bytes of a folder's files."""
+    digest = hashlib.sha256()
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in files:
+        if path.is_dir():
+            digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _collect(
+    evaluated: Mapping[str, Sequence[score.Evaluated]],
+    known: Mapping[str, Task],
+    model: str,
+    folder: pathlib.Path,
+    problems: Problems,
+) -> Results:
+    """Averages the folds of each task."""
+    whole = []
+    for name, folds in evaluated.items():
+        one = score.average_folds(folds)
+        number = len(known[name].instances)
+        if len(folds) < number:
+            notes = (f"{len(folds)} of {number} instances", *one.notes)
+            one = one._replace(notes=notes)
+        whole.append(one)
+    return Results(
+        folder,
+        model,
+        tuple(one for folds in evaluated.values() for fold in folds for one in fold[0]),
+        tuple(whole),
+        {name: known[name] for name in evaluated},
+        problems.counts(),
+    )
