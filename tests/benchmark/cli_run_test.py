@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -247,3 +248,29 @@ class TestJudge:
         answers.write_text('{"instance": "X", "id": "1", "response": "y"}\n')
         with pytest.raises(InputError, match="no predictions for a known task"):
             self.judge(call, answers, data, yes)
+
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("command", ["run", "judge"])
+def test_each_flag_is_on_its_page_and_no_other(command):
+    page = {"run": "benchmark_models.md", "judge": "benchmark_judge.md"}[command]
+    text = (DOCS / page).read_text(encoding="utf-8")
+    shown = set(re.findall(r"--(\w+)", text))
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    cli_run.add_parsers(subparsers)
+    flags = {
+        flag.removeprefix("--")
+        for action in subparsers.choices[command]._actions
+        for flag in action.option_strings
+    }
+    assert flags - {"h", "-h", "help"} <= shown
+    assert shown <= flags | {"verdicts", "agree_with"}
+
+
+@pytest.mark.parametrize("page", ["benchmark_models.md", "benchmark_judge.md"])
+def test_the_examples_of_its_page_run(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(code, {"__name__": "page"})
