@@ -9,22 +9,11 @@ import torch
 import transformers
 
 from metaperser_jax import trees
-from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.pretrained import _nest, read_encoder, save_encoder
 from metaperser_jax.encoders.tensors import open_tensors
 from metaperser_jax.encoders.transformer import param_shapes
+from tests.metaperser_jax.encoders.small import SMALL
 
-SMALL = SpeechConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    conv_dim=(8, 12),
-    conv_kernel=(4, 3),
-    conv_stride=(2, 2),
-    num_conv_pos_embeddings=6,
-    num_conv_pos_embedding_groups=4,
-)
 WAVLM = SMALL._replace(model_type="wavlm", num_buckets=8, max_bucket_distance=20)
 STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
 CONFIGS = {
@@ -119,7 +108,7 @@ def test_what_transformers_saves_is_loaded(tmp_path, kind, weights):
     found, expected = trees.flatten(params), trees.flatten(draw(config))
     if config.mask_time_prob == 0.0:
         assert report.missing == ("masked_spec_embed",)
-        expected["masked_spec_embed"] = np.zeros(16)
+        expected["masked_spec_embed"] = np.zeros(SMALL.hidden_size)
     assert set(found) == set(expected)
     for path, leaf in expected.items():
         np.testing.assert_array_equal(found[path], leaf, err_msg=path)

@@ -9,24 +9,11 @@ from hypothesis import strategies as st
 
 from metaperser_jax import trees
 from metaperser_jax.encoders import convert
-from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.tensors import StoredTensor
 from metaperser_jax.encoders.transformer import param_shapes
 from metaperser_jax.errors import InputError
+from tests.metaperser_jax.encoders.small import SMALL
 
-SMALL = SpeechConfig(
-    hidden_size=8,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=12,
-    conv_dim=(4, 6),
-    conv_kernel=(3, 2),
-    conv_stride=(2, 2),
-    num_conv_pos_embeddings=5,
-    num_conv_pos_embedding_groups=2,
-    num_buckets=8,
-    max_bucket_distance=16,
-)
 CONFIGS = {
     "wav2vec2": SMALL,
     "wav2vec2-stable": SMALL._replace(
@@ -37,7 +24,7 @@ CONFIGS = {
     ),
     "hubert": SMALL._replace(model_type="hubert", feat_proj_layer_norm=False),
     "hubert-batch-norm": SMALL._replace(model_type="hubert", conv_pos_batch_norm=True),
-    "wavlm": SMALL._replace(model_type="wavlm"),
+    "wavlm": SMALL._replace(model_type="wavlm", num_buckets=8, max_bucket_distance=16),
     "data2vec-audio": SMALL._replace(
         model_type="data2vec-audio",
         feat_extract_norm="layer",

@@ -15,7 +15,6 @@ from huggingface_hub import constants
 
 from metaperser_jax import trees
 from metaperser_jax.encoders import convert, pretrained
-from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.encoder import encode_pooled
 from metaperser_jax.encoders.pretrained import (
     load_encoder,
@@ -26,26 +25,16 @@ from metaperser_jax.encoders.pretrained import (
 from metaperser_jax.encoders.tensors import open_tensors, write_safetensors
 from metaperser_jax.encoders.transformer import param_shapes
 from metaperser_jax.errors import InputError, MachineError
+from tests.metaperser_jax.encoders.small import SMALL
 
-SMALL = SpeechConfig(
-    hidden_size=8,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=12,
-    conv_dim=(4, 6),
-    conv_kernel=(3, 2),
-    conv_stride=(2, 2),
-    num_conv_pos_embeddings=5,
-    num_conv_pos_embedding_groups=2,
-    do_normalize=False,
-)
+RAW = SMALL._replace(do_normalize=False)
 CONFIGS = {
-    "wav2vec2": SMALL,
-    "hubert": SMALL._replace(model_type="hubert", conv_pos_batch_norm=True),
-    "wavlm": SMALL._replace(
+    "wav2vec2": RAW,
+    "hubert": RAW._replace(model_type="hubert", conv_pos_batch_norm=True),
+    "wavlm": RAW._replace(
         model_type="wavlm", do_stable_layer_norm=True, feat_extract_norm="layer"
     ),
-    "data2vec-audio": SMALL._replace(
+    "data2vec-audio": RAW._replace(
         model_type="data2vec-audio", feat_extract_norm="layer", conv_pos_kernel_size=3
     ),
 }

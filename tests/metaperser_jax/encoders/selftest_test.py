@@ -6,22 +6,10 @@ import numpy as np
 import pytest
 
 from metaperser_jax.encoders import selftest
-from metaperser_jax.encoders.config import SpeechConfig
+from metaperser_jax.encoders.drawn import TINY
 from metaperser_jax.encoders.encoder import pool
 from metaperser_jax.encoders.logmel import logmel
 from metaperser_jax.encoders.transformer import init_params, speech_encoder
-
-TINY = SpeechConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    conv_dim=(8, 8, 8),
-    conv_kernel=(10, 3, 3),
-    conv_stride=(5, 4, 4),
-    num_conv_pos_embeddings=8,
-    num_conv_pos_embedding_groups=2,
-)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -29,7 +17,10 @@ def test_a_sound_encoder_passes(dtype):
     params = init_params(TINY, 0)
     found = selftest.self_test(speech_encoder(TINY, params, dtype=dtype), params)
     assert found.passed
-    assert (found.num_layers, found.width) == (3, 16)
+    assert (found.num_layers, found.width) == (
+        TINY.num_hidden_layers + 1,
+        TINY.hidden_size,
+    )
     assert found.real_time > 0
     assert all(line.startswith("ok") for line in selftest.describe(found))
 
