@@ -25,8 +25,8 @@ FINE = said("a dog")
 
 def make_client(url, budget=None, **fields):
     fields = {
-        "read_seconds": 0.3,
-        "total_seconds": 0.8,
+        "read_seconds": 10.0,
+        "total_seconds": 20.0,
         "backoff_seconds": 0.001,
         "max_attempts": 3,
         **fields,
@@ -124,7 +124,9 @@ RETRIED = {
 class TestPassingFaults:
     @pytest.mark.parametrize(("act", "reason"), RETRIED.values(), ids=RETRIED)
     def test_are_asked_again_then_given_up(self, act, reason):
-        reply, stub = ask(in_turn(act), max_attempts=2)
+        slow = act.kind in ("silence", "drip", "drip_head")
+        limits = {"read_seconds": 0.3, "total_seconds": 0.8} if slow else {}
+        reply, stub = ask(in_turn(act), max_attempts=2, **limits)
         assert reply.outcome == "failed"
         assert reply.reason.startswith(reason)
         assert reply.num_calls == len(stub.bodies) == 2
@@ -141,9 +143,10 @@ class TestPassingFaults:
         first, second, third = (
             b - a for a, b in zip(stub.times, stub.times[1:], strict=False)
         )
-        assert 0.04 <= first < 0.14
-        assert 0.08 <= second < 0.24
-        assert 0.16 <= third < 0.44
+        # Without growth none would be over 0.08 s; only the lower bounds are certain.
+        assert first >= 0.04
+        assert second >= 0.08
+        assert third >= 0.16
 
     @pytest.mark.parametrize("kind", ["seconds", "date"])
     def test_are_waited_out_as_long_as_the_endpoint_says(self, kind):

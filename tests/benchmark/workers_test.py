@@ -43,7 +43,7 @@ def test_no_more_run_at_once_than_there_are_threads():
             now[0] -= 1
 
     list(map_ordered(count, range(20), 3))
-    assert most == [3]
+    assert 2 <= most[0] <= 3
 
 
 @pytest.mark.parametrize("num_threads", THREADS)
