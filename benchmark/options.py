@@ -6,6 +6,7 @@ returned, and the question goes to a judge.
 """
 
 import functools
+import itertools
 import re
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from benchmark import wording
 MAX_OPTIONS = 400
 MAX_WORDS = 6  # of an option in a comma list
 MAX_LETTERS = 60
+MAX_LISTS = 20  # of an instruction that are looked at
 
 _CUE = re.compile(
     r"""\b(?:
@@ -35,6 +37,7 @@ _CUE = re.compile(
     )|选项(?:是|为|包括|有)?|从(?=[^。\n]{2,200}中)|答案(?:是|为|可以是|可能是)""",
     re.I | re.X,
 )
+_CHOOSE = re.compile(r"\b(?:choose|select|pick|one of|options?)\b[^.?!]*$", re.I)
 _MARKER = re.compile(
     r"(?:(?<=\s)|^|(?<=[:;,]))(?:\(([A-Za-z]|\d{1,2})\)|([A-Za-z]|\d{1,2})[).:](?=\s))"
     r"\s*",
@@ -105,9 +108,9 @@ def read_choices(instruction: str) -> Choices | None:
 
 def _lettered(text: str) -> Choices | None:
     """'(A) happy (B) sad', '1) happy, 2) sad', 'A. happy' each on its line."""
-    marks = list(_MARKER.finditer(text))
+    marks = list(itertools.islice(_MARKER.finditer(text), MAX_OPTIONS))
     for first, mark in enumerate(marks):
-        if _label(mark).upper() not in ("A", "1"):
+        if _label(mark).upper() not in ("A", "1") or first > MAX_LISTS:
             continue
         run = _consecutive(marks[first:])
         if len(run) < 2:
@@ -175,10 +178,10 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
 def _bracketed(text: str) -> tuple[str, ...] | None:
     """'[happy, sad]'; round or curly brackets only after a cue; of items alone."""
     runs = []
-    for match in _BRACKETS.finditer(text):
+    for match in itertools.islice(_BRACKETS.finditer(text), MAX_LISTS):
         items = _split(match.group(1))
         before = text[max(0, match.start() - 120) : match.start()]
-        cued = match.group()[0] == "[" or _CUE.search(before)
+        cued = match.group()[0] == "[" or _CUE.search(before) or _CHOOSE.search(before)
         if cued and len(items) >= 2 and all(map(_plausible, items)):
             runs.append(items)
     return runs[0] if runs and _agree(runs) else None
@@ -187,7 +190,7 @@ def _bracketed(text: str) -> tuple[str, ...] | None:
 def _listed(text: str) -> tuple[str, ...] | None:
     """'Choose from happy, sad or angry', 'The answer could be happy or sad'."""
     runs = []
-    for cue in _CUE.finditer(text):
+    for cue in itertools.islice(_CUE.finditer(text), MAX_LISTS):
         rest = text[cue.end() : cue.end() + 4000]
         if ":" in rest[:60] and not re.search(r"[.?!,\n]", rest[: rest.index(":")]):
             rest = rest[rest.index(":") + 1 :]
