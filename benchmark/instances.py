@@ -27,6 +27,7 @@ from benchmark.errors import InputError, MachineError, Problems
 from benchmark.headers import AudioError, is_audio_name, read_header, read_header_bytes
 from benchmark.typing import Audio, Example, Task
 
+DATASET_FOLDERS = ("data", "default", "test")  # of a dataset on the hub
 METADATA = "metadata.json"
 OWN_ID = "example_id"  # in a record whose id is not the name of its recording
 MAX_SECONDS = 600.0  # of one recording; what is longer is cut, with a warning
@@ -74,6 +75,8 @@ def read_instance(
 def find_files(source: str | os.PathLike, instance: str = "") -> list[pathlib.Path]:
     """Returns the files that hold an instance's rows.
 
+    What lies in the folder of another instance is never taken for this one.
+
     Raises:
       InputError: none of the forms that are known.
     """
@@ -85,6 +88,8 @@ def find_files(source: str | os.PathLike, instance: str = "") -> list[pathlib.Pa
     if instance and (path / instance).is_dir():
         return find_files(path / instance)
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
+    if instance and path.name != instance:
+        files = [f for f in files if _is_own(f.relative_to(path))]
     if not files:
         found = "is there" if path.exists() else "does not exist"
         raise InputError(
@@ -93,6 +98,11 @@ def find_files(source: str | os.PathLike, instance: str = "") -> list[pathlib.Pa
         )
     test = [file for file in files if _is_test_split(file.relative_to(path))]
     return test or files
+
+
+def _is_own(file: pathlib.Path) -> bool:
+    """Tells whether a parquet file lies where a dataset of its own keeps it."""
+    return len(file.parts) == 1 or file.parts[0] in DATASET_FOLDERS
 
 
 def load_audio(

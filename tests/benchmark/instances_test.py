@@ -489,3 +489,19 @@ def test_damaged_parquet_raises_nothing_but_input_errors(tmp_path_factory, data)
         return
     assert len(found) <= 2
     assert instances.MAX_SECONDS == 600
+
+
+# Where an instance's rows are
+
+
+@pytest.mark.parametrize("folder", ["", "data", "default/test", "T_D", "T_D/data"])
+def test_parquet_files_are_found_where_a_dataset_keeps_them(tmp_path, folder):
+    write_parquet(tmp_path / folder / "0000.parquet", [row()])
+    examples, _ = read(tmp_path)
+    assert [example.id for example in examples] == ["a.wav"]
+
+
+def test_rows_of_another_instance_are_never_taken_for_this_one(tmp_path):
+    write_parquet(tmp_path / "Other_D" / "test.parquet", [row()])
+    with pytest.raises(InputError, match="holds no data"):
+        read(tmp_path)
