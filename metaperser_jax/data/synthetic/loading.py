@@ -32,8 +32,7 @@ def load_synthetic(
       MachineError: the folder cannot be written.
     """
     simulation.check_spec(spec)
-    builder = _prepare(spec, pathlib.Path(data_dir))
-    source = builds.Source(builder)
+    source = builds.Source(_prepare(spec, pathlib.Path(data_dir)))
     examples = [source.read_checked(index) for index in range(len(source))]
     audio = [example["audio"] for example in examples]
 
@@ -42,7 +41,7 @@ def load_synthetic(
 
     ratings, ground_truth = _collect_ratings(examples)
     return Corpus(
-        name=f"synthetic_{builder.builder_config.name}",
+        name=f"synthetic_seed{spec.seed}_{simulation.spec_hash(spec)}",
         clips=builds.texts(examples, "clip"),
         annotators=tuple(f"listener{i:03d}" for i in range(spec.num_listeners)),
         classes=listeners.CLASSES,

@@ -64,7 +64,7 @@ def test_corpus_keeps_the_contract(corpus):
     assert ratings.targets.sum(1).min() >= 1
     assert corpus.ground_truth.shape == (num_ratings, 8)
     assert corpus.features is None
-    assert corpus.name.startswith("synthetic_seed3_")
+    assert corpus.name == f"synthetic_seed3_{simulation.spec_hash(SPEC)}"
 
 
 def test_speakers_and_sessions_belong_together(corpus):
