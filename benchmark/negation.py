@@ -19,7 +19,7 @@ _NOT = wording.word_set(
 )
 _NO = wording.word_set(
     "no without lack lacks lacking absence unlike except excluding exclude excludes "
-    "non hardly barely scarcely than deny denies less fewer"
+    "non hardly barely scarcely than deny denies less fewer un"
 )
 _NO_PHRASES = (
     ("rather", "than"),
@@ -34,6 +34,7 @@ _NO_PHRASES = (
     ("different", "from"),
     ("far", "from"),
     ("anything", "but"),
+    ("opposite", "of"),
 )
 _BOUNDS = wording.word_set(
     ". ; ! ? \n : but however though although yet whereas while so because since "
@@ -182,7 +183,9 @@ def _clause_before(words: tuple[str, ...], at: int, inside: set[int]) -> list[st
 
 
 def _phrase(words: tuple[str, ...], k: int) -> bool:
-    """Whether a bounding word is part of a negating phrase: 'instead of'."""
+    """Whether a bounding word is part of a phrase: 'instead of', ', however,'."""
+    if words[k - 1 : k + 2] == (",", "however", ","):
+        return True
     return (words[k - 1 : k + 1] in _NO_PHRASES) or (words[k : k + 2] in _NO_PHRASES)
 
 

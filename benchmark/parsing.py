@@ -43,7 +43,10 @@ _POLAR_FOLLOWED = wording.word_set(
     "there it they he she i we both these those this that the based as since because "
     "而 我 他 她"
 )
-_POLAR_OPENED = frozenset({"is", "be", "answer", "say", "or", "with", "so"})
+_POLAR_OPENED = wording.word_set(
+    "is be answer say or with so definitely clearly probably certainly likely well "
+    "actually"
+)
 _MARKED = wording.word_set("option choice answer letter alternative candidate number")
 
 _CHOSEN = frozenset({"is", "be", ",", "or", "and", "choose", "select", ":", '"'})
@@ -56,7 +59,8 @@ _IDIOMS = re.compile(
     r"(?= (?:is|asks|about|of|was|whether|correctly|,|:)|[,.:])"
     r"|to (?:the|your) question"
     r"|(?:answer|answering) (?:the|your|this) question"
-    r"|(?:true|false) (?:to|that|alarm)|fear not|no problem)\b",
+    r"|(?:true|false) (?:to|that|alarm)|fear not|no problem"
+    r"|if i had to \w+)\b",
     re.I,
 )
 _BOUND_NUMBER = re.compile(
@@ -407,6 +411,8 @@ def _agreed(
 
 def _with_tags(raw: str) -> str:
     """Folds, but keeps the tags and boxes that mark an answer."""
+    if "<" not in raw and "\\" not in raw:
+        return wording.fold(raw)
     kept = re.sub(r"<answer>", "final answer: ", raw, flags=re.I)
     kept = re.sub(r"</answer>", "\n", kept, flags=re.I)
     kept = re.sub(r"\\boxed\s*\{([^{}]{0,200})\}", r"final answer: \1.\n", kept)
@@ -443,6 +449,8 @@ def _alone(reader: Reader, text: str) -> list[Reading]:
         if exact and len(piece) < 80:
             label = reader.options.index(exact.labels[0])
             readings.append(Reading((label,), (), (), False, False, False, ("option",)))
+    if not readings:
+        return []
     whole = _reading(reader, text)
     denied = {label for reading in readings for label in reading.asserted}
     return [] if whole.echo or denied.intersection(whole.negated) else readings
@@ -465,6 +473,7 @@ def _concluded(reader: Reader, text: str, multi_label: bool) -> Parsed | None:
 
 def _without_question(reader: Reader, raw: str, instruction: str) -> str:
     """Drops sentences of the instruction that the answer repeats."""
+    raw = re.sub(r"\bno\.\s?(?=\d)", " ", raw, flags=re.I)  # number
     raw = re.sub(
         r"(?im)^\s*(?:question|q|user|human|instruction|prompt)\s*:.*$", " ", raw
     )
@@ -598,7 +607,7 @@ def _interjection(words: tuple[str, ...], i: int, end: int) -> bool:
     closed = wording.is_mark(after) or after in _POLAR_FOLLOWED
     if words[i] in ("no", "nope", "nah"):
         opened = wording.is_mark(before) or before in _POLAR_OPENED
-        return (closed or after in ("or",)) and (opened or wording.is_mark(after))
+        return opened and (closed or after == "or")
     return True
 
 

@@ -1,7 +1,7 @@
 """Builds text metrics from what one answer says about one reference."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -61,7 +61,7 @@ def record(
     metric = TextMetric(
         name=name,
         statistics=statistics,
-        compute=compute,
+        compute=cast(Any, compute),
         doc=doc,
         stats=(*stats, *FLAGS),
         batch=batch,
