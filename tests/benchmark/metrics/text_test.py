@@ -274,3 +274,9 @@ def test_the_value_of_many_examples_does_not_depend_on_their_order(rng):
         for way in (range(30), order)
     ]
     assert functools.reduce(lambda a, b: a == b, values)
+
+
+def test_the_example_of_the_documentation():
+    metric = METRICS["word_error_rate"]
+    found = score(metric, ["the cat sat"], ["the cat sat down"])
+    assert found.value == pytest.approx(1 / 3)
