@@ -203,12 +203,12 @@ def _difference(
 
     def compute(sums: np.ndarray) -> np.ndarray:
         parts = np.split(sums, len(folds), axis=-1)
-        return np.mean([measure.compute(part) for part in parts], axis=0)
+        return np.asarray(np.mean([measure.compute(part) for part in parts], axis=0))
 
     found = intervals.compare_paired(
         compute,
         *statistics,
-        clusters=[a.speaker for a, _ in pairs],
+        clusters=intervals.usable_clusters([a.speaker for a, _ in pairs]),
         num_resamples=num_resamples,
         seed=score.instance_seed(task.name, seed),
         binary=measure.binary and len(folds) == 1,
@@ -234,7 +234,7 @@ def _difference(
 
 def _apart(
     statistics: Float[np.ndarray, "examples stats"], fold: np.ndarray, num_folds: int
-) -> Float[np.ndarray, "examples folds*stats"]:
+) -> Float[np.ndarray, "examples wide"]:
     """Gives each fold columns of its own, so that folds are scored, then averaged."""
     number, width = statistics.shape
     wide = np.zeros((number, num_folds, width))

@@ -82,8 +82,9 @@ def run(settings: Settings) -> str:
     _check_speakers(train, test)
     with timer.step(f"{len(made)} tasks of {settings.num_examples} questions"):
         write_tasks(made, test, settings)
-    with timer.step("classifier trained on the other speakers"):
-        train_classifier(made, train, settings)
+    if not (settings.out / "classifier.npz").is_file():
+        with timer.step("classifier trained on the other speakers"):
+            train_classifier(made, train, settings)
     problems = Problems()
     known = load_tasks([settings.out / "tasks"], problems)
     tasks = {task.name: known[task.name] for task in made}
@@ -162,9 +163,9 @@ def train_classifier(
             demo_classifier.label_of(task.name, label): [label] for label in task.labels
         }
         maps[task.name] = {"options": options}
-    demo_classifier.save(heads, settings.out / "classifier.npz")
     text = json.dumps({"aliases": {}, "tasks": maps}, indent=1, ensure_ascii=False)
     write_text(settings.out / "option_maps.json", text + "\n")
+    demo_classifier.save(heads, settings.out / "classifier.npz")
 
 
 def _claim(settings: Settings) -> None:

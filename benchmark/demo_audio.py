@@ -19,7 +19,7 @@ from benchmark import audio
 from benchmark.audio import SAMPLE_RATE
 from benchmark.errors import InputError
 
-Waveform = Float[np.ndarray, " samples"]
+Waveform = Float[np.ndarray, "_"]  # [samples], each of its own length
 
 _COLUMNS = ("file", "speaker", "gender", "emotion")
 _GENDERS = {"m": "male", "male": "male", "f": "female", "female": "female"}

@@ -51,7 +51,7 @@ def features(wave: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " feature
 
 
 def train(
-    waves: Sequence[Float[np.ndarray, " samples"]], answers: Sequence[str]
+    waves: Sequence[Float[np.ndarray, "_"]], answers: Sequence[str]
 ) -> Classifier:
     """Trains a classifier by logistic regression with weight decay.
 
@@ -120,8 +120,10 @@ def save(heads: Mapping[str, Classifier], path: pathlib.Path) -> None:
         for task, head in heads.items()
         for name, value in head._asdict().items()
     }
-    with path.open("wb") as file:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
+    part.replace(path)
 
 
 def load(path: pathlib.Path) -> dict[str, Classifier]:

@@ -78,7 +78,7 @@ def dialled(wave: Float[np.ndarray, " samples"]) -> list[str]:
     return [key for key in runs if key]
 
 
-def similar(a: Float[np.ndarray, " samples"], b: Float[np.ndarray, " samples"]) -> bool:
+def similar(a: Float[np.ndarray, "_"], b: Float[np.ndarray, "_"]) -> bool:
     """Tells whether two mean spectra are near each other, loudness aside."""
     spectra = [features(wave)[:40] for wave in (a, b)]
     shapes = [spectrum - spectrum.mean() for spectrum in spectra]

@@ -17,6 +17,7 @@ Compute = Callable[[np.ndarray], np.ndarray]  # [*sets, stats] sums -> [*sets] v
 
 LEVEL = 0.95
 NUM_RESAMPLES = 1000
+MIN_CLUSTERS = 10  # fewer speakers say nothing of speakers in general
 NUM_PERMUTATIONS = 2000
 DISTINCT_LIMIT = 2_000  # rows up to which counts of equal rows are drawn
 _BLOCK_CELLS = 4_000_000  # weights held at a time
@@ -31,6 +32,16 @@ class Paired(NamedTuple):
     p_value: float  # see `test`
     test: str  # 'mcnemar', or 'swap': the answers of a unit change hands
     num_units: int  # speakers, or examples
+
+
+def usable_clusters(clusters: Sequence[str]) -> Sequence[str]:
+    """Returns the speakers, or () where there are too few to be resampled.
+
+    A bootstrap or a test over a handful of speakers is rough or without power; then
+    examples are the units, and the result stands for these speakers alone.
+    """
+    number = len({name for name in clusters if name})
+    return clusters if number >= MIN_CLUSTERS else ()
 
 
 def unit_sums(

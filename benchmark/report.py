@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmark import display, figures
+from benchmark import display, figures, intervals
 from benchmark.aggregate import Group, aggregate, chance_corrected
 from benchmark.errors import InputError
 from benchmark.results import (
@@ -252,6 +252,7 @@ def _overview(results: Sequence[Results], groups: Sequence[Group]) -> dict[str, 
         "groups": groups,
         "has_gain": any(group.num_gains or group.left_out for group in groups),
         "clustered": any(clusters),
+        "min_clusters": intervals.MIN_CLUSTERS,
         "num_tasks": len({s.task for one in results for s in one.task_scores}),
         "num_examples": sum(_count(one) for one in results[:1]),
         "radar": _figure(figures.radar(names, values)) if len(axes) > 2 else "",

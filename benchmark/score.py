@@ -102,7 +102,8 @@ def evaluate_instance(
     read = _read_classes if task.type == "classification" else _read_values
     found = read(task, examples, predictions, judged, settings)
     rows = _rows(task, examples, predictions, judged, found, given)
-    clusters = [example.speaker for example in examples]
+    speakers = [example.speaker for example in examples]
+    clusters = intervals.usable_clusters(speakers)
     seed = instance_seed(examples[0].instance, settings.seed)
     value, replicates = _estimate(
         found.measure, found.statistics, clusters, settings, seed
@@ -253,6 +254,9 @@ def comparability(
         notes.append(f"metric reconstructed: {task.metric_note or task.metric}")
     if task.type == "classification" and task.phase != "user":
         notes += _judge_notes(verdicts, settings)
+    speakers = {example.speaker for example in examples if example.speaker}
+    if 0 < len(speakers) < intervals.MIN_CLUSTERS:
+        notes.append(f"the interval is for these {len(speakers)} speakers")
     if settings.profile == "parity":
         notes.append("profile 'parity': text as the released scripts treat it")
     return notes
@@ -485,7 +489,7 @@ def _clustered_confusions(cells, clusters, shape, num_resamples, seed) -> np.nda
 
 def _estimate(measure, statistics, clusters, settings, seed):
     units = intervals.unit_sums(statistics, clusters)
-    value = measure.compute(statistics.sum(axis=0))
+    value = float(measure.compute(statistics.sum(axis=0)))
     drawn = intervals.replicates(measure.compute, units, settings.num_resamples, seed)
     if measure.binary:
         low, high = intervals.proportion_interval(drawn, value, len(statistics))
@@ -493,7 +497,7 @@ def _estimate(measure, statistics, clusters, settings, seed):
         low, high = intervals.interval(drawn)
     if not math.isfinite(value):
         return _Estimate(None, None, None), drawn
-    return _Estimate(float(value), low, high), drawn
+    return _Estimate(value, low, high), drawn
 
 
 def _rows(task, examples, predictions, verdicts, found, given) -> tuple[Row, ...]:
@@ -543,14 +547,16 @@ def _judge_notes(verdicts, settings) -> list[str]:
 def _sources(task, examples, rows, verdicts, settings, measure) -> dict[str, Any]:
     """Returns what a number depends on."""
     outcomes = collections.Counter(row.outcome for row in rows)
-    speakers = {example.speaker for example in examples if example.speaker}
+    speakers = [example.speaker for example in examples]
+    resampled = {name for name in intervals.usable_clusters(speakers) if name}
     judges = sorted({verdict.judge for verdict in verdicts.values()})
     return {
         "kind": "re-run",
         "task_record": tasks.fingerprint(task),
         "data_sha256": data_hash(examples),
         "outcomes": dict(outcomes.most_common()),
-        "clusters": len(speakers),
+        "speakers": len({name for name in speakers if name}),
+        "clusters": len(resampled),
         "judge": ", ".join(judges) or None,
         "judged": sum(row.decided_by == "judge" for row in rows),
         "metric_version": measure.version,
