@@ -1,11 +1,17 @@
-"""Tests feel what users feel: rank promotion raises, warnings are errors."""
+"""Tests feel what users feel: rank promotion raises, warnings are errors.
 
+No example of a property is timed: a busy machine is no fault of the code.
+"""
+
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -128,8 +128,11 @@ def runs():
 
 @pytest.mark.parametrize("arguments", runs())
 def test_the_flags_of_the_readme_exist(arguments):
-    flags = dict(a.removeprefix("--").split("=") for a in arguments.split())
+    words = [a.removeprefix("--").partition("=") for a in arguments.split()]
     door = read("run.py")
+    switches = [name for name, equals, _ in words if not equals]
+    assert all(f'DEFINE_bool("{name}"' in door for name in switches), switches
+    flags = {name: value for name, equals, value in words if equals}
     assert f'"{flags.pop("mode", "all")}"' in door
     config = load_config(flags.pop("config", "configs/synthetic.py"))
     for name in flags:
@@ -140,6 +143,7 @@ def test_the_flags_of_the_readme_exist(arguments):
 
 
 def load_config(path):
+    path, _, choice = path.partition(":")
     sys.path.insert(0, str(REPOSITORY))
     try:
         spec = importlib.util.spec_from_file_location(
@@ -149,7 +153,7 @@ def load_config(path):
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(REPOSITORY))
-    return module.get_config()
+    return module.get_config(*filter(None, [choice]))
 
 
 @pytest.mark.parametrize("page", PAGES)
