@@ -49,6 +49,8 @@ perf: $(VENV)/.parity
 	$(BIN)/python -m perf.encoders
 	$(BIN)/python -m perf.extraction $(METAPERSER_DATA)/emodb
 	$(BIN)/python docs/make_encoders.py --speed
+	$(BIN)/python -m perf.error_rates
+	$(BIN)/python -m perf.scoring
 
 encoders: $(VENV)/.parity
 	$(BIN)/python docs/make_encoders.py
