@@ -1,6 +1,7 @@
 """Commands on predictions: score, report, compare; and the demonstration."""
 
 import argparse
+import gc
 import pathlib
 import sys
 
@@ -99,6 +100,7 @@ def run_score(options: argparse.Namespace) -> int:
     from benchmark import score, scoring
     from benchmark.tasks import load_tasks
 
+    gc.set_threshold(100_000, 50, 100)  # many small records, none of them in a circle
     problems = Problems()
     job = scoring.Job(
         options.predictions,

@@ -39,7 +39,7 @@ _SHOWN_LABELS = 64  # a confusion matrix of more labels serves nobody
 class Settings(NamedTuple):
     """How answers are scored."""
 
-    profile: Profile = "strict"  # 'parity': as the released scripts do
+    profile: Profile = "strict"  # 'parity': as the released scripts do, judge included
     judge_mode: JudgeMode = "undecided"  # 'always': a verdict outdoes the parser
     num_resamples: int = intervals.NUM_RESAMPLES
     seed: int = 0
@@ -298,10 +298,7 @@ class _Estimate(NamedTuple):
 
 
 def _read_classes(task, examples, predictions, verdicts, settings) -> _Readings:
-    answers = [
-        parsing.read_answer(p.response if p else None, task, example)
-        for example, p in zip(examples, predictions, strict=True)
-    ]
+    answers = _read_answers(task, examples, predictions)
     readings = [
         _decide(answer, prediction, verdicts.get(example.id), settings)
         for answer, prediction, example in zip(
@@ -377,6 +374,20 @@ def _text_measure(metric: text.TextMetric) -> Measure:
     )
 
 
+def _read_answers(task, examples, predictions) -> list[parsing.Answer]:
+    """Reads closed answers, each different one once: most are said many times."""
+    known: dict[Any, parsing.Answer] = {}
+    answers = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        response = prediction.response if prediction else None
+        options = str(example.extra.get("options"))
+        key = (response, example.instruction, example.references, options)
+        if key not in known:
+            known[key] = parsing.read_answer(response, task, example)
+        answers.append(known[key])
+    return answers
+
+
 def _decide(
     answer: parsing.Answer,
     prediction: Prediction | None,
@@ -389,9 +400,11 @@ def _decide(
     if prediction is None or prediction.response is None:
         return _Reading("missing", "", "", False, "")
     undecided = outcome in ("several", "none")
-    decides = undecided or settings.judge_mode == "always"
-    if verdict is not None and verdict.correct is not None and decides:
+    always = settings.judge_mode == "always" or settings.profile == "parity"
+    if verdict is not None and verdict.correct is not None and (undecided or always):
         return _Reading(outcome, labels, "judge", verdict.correct, verdict.reason)
+    if verdict is not None and always:  # as released: no verdict is a NO
+        return _Reading(outcome, labels, "", False, verdict.reason)
     if undecided:
         return _Reading(outcome, labels, "", False, parsed.reason)
     return _Reading(outcome, labels, "parser", outcome == "matched", parsed.reason)
@@ -529,7 +542,7 @@ def _rows(task, examples, predictions, verdicts, found, given) -> tuple[Row, ...
 
 def _is_unreadable(row: Row) -> bool:
     """Tells whether an answer is there and nothing could be made of it."""
-    undecided = row.outcome in ("several", "none") and row.decided_by == ""
+    undecided = row.outcome != "missing" and row.decided_by == ""
     return undecided or row.outcome == "unreadable"
 
 
@@ -539,7 +552,7 @@ def _judge_notes(verdicts, settings) -> list[str]:
         return ["read by the closed-label parser; published: judged by GPT-4o"]
     known = [name for name in names if name.lower().endswith(JUDGES_OF_RECORD)]
     notes = [] if known == names else [f"judge {', '.join(names)}; published: GPT-4o"]
-    if settings.judge_mode == "undecided":
+    if settings.judge_mode == "undecided" and settings.profile == "strict":
         notes.append("the judge decided only what the parser could not")
     return notes
 

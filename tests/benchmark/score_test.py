@@ -78,6 +78,18 @@ def test_a_verdict_decides_what_the_parser_cannot_and_nothing_else():
     always = evaluate(CLOSED, *answers, verdicts, QUICK._replace(judge_mode="always"))
     assert [row.correct for row in always.rows] == [False, True, False]
     assert always.scores[0].provenance["judged"] == 2
+    parity = evaluate(CLOSED, *answers, verdicts, QUICK._replace(profile="parity"))
+    assert [row.correct for row in parity.rows] == [False, True, False]
+
+
+@pytest.mark.parametrize("changes", [{"judge_mode": "always"}, {"profile": "parity"}])
+def test_a_verdict_that_cannot_be_read_is_wrong_and_counted(changes):
+    verdicts = {"0": Verdict("Emotions", "0", None, "gpt-4o", "unparsable")}
+    settings = QUICK._replace(**changes)
+    head = evaluate(CLOSED, ["joy"], ["joy"], verdicts, settings).scores[0]
+    assert (head.value, head.num_unreadable) == (0, 1)
+    head = evaluate(CLOSED, ["joy"], ["joy"], verdicts, QUICK).scores[0]
+    assert (head.value, head.num_unreadable) == (1, 0)
 
 
 def test_a_verdict_gives_no_credit_to_an_answer_that_is_missing():
