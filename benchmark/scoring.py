@@ -191,9 +191,24 @@ def _evaluate(
         raise InputError(f"{job.data}: no example of {instance} can be used")
     ids = [example.id for example in examples]
     joined = predictions.join(ids, said, problems)
+    revision = _revision(job.data, instance)
+    given = {**source, "data_revision": revision} if revision else source
     return score.evaluate_instance(
-        task, examples, joined.predictions, verdicts.get(instance), job.settings, source
+        task, examples, joined.predictions, verdicts.get(instance), job.settings, given
     )
+
+
+def _revision(data: pathlib.Path, instance: str) -> str:
+    """Returns the commit that `prepare` noted beside the data, '' if there is none."""
+    for folder in (data / instance, data):
+        try:
+            text = (folder / tasks.INSTANCE_FILE).read_text(encoding="utf-8")
+            record = json.loads(text)
+        except (OSError, ValueError):
+            continue
+        version = record.get("version") if isinstance(record, dict) else None
+        return version if isinstance(version, str) else ""
+    return ""
 
 
 def _usable(examples: Iterable[Example], problems: Problems) -> list[Example]:

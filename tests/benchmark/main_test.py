@@ -142,6 +142,14 @@ def test_result_files_of_the_released_form_are_scored(place):
     assert record["task_scores"][0]["value"] == 7 / 8
 
 
+def test_the_revision_of_prepared_data_is_kept(place):
+    note = place / "data" / "Moods" / "instance.json"
+    note.write_text(json.dumps({"version": "c" * 40}))
+    assert score(place) == 0
+    record = json.loads((place / "out" / "scores.json").read_text())
+    assert record["scores"][0]["provenance"]["data_revision"] == "c" * 40
+
+
 def test_report_and_compare_follow(place, capsys):
     write_predictions(place / "poor.jsonl", "poor", 0)
     score(place)
