@@ -19,6 +19,7 @@ from typing import NamedTuple
 from benchmark import negation, wording
 from benchmark.negation import Mention
 from benchmark.options import Choices, options_from_instruction, read_choices
+from benchmark.tasks import options_of
 from benchmark.typing import Example, Outcome, Parsed, Task
 
 __all__ = [
@@ -226,12 +227,13 @@ def reference_labels(
 
 
 def read_answer(response: str | None, task: Task, example: Example) -> Answer:
-    """Reads one answer with the task's labels, or those of the instruction.
+    """Reads one answer with the example's own options, the task's, or the prose's.
 
-    Where neither gives options, or the reference is none of them, the outcome is
+    Where none of them gives options, or the reference is none of them, the outcome is
     'none' and `reference` empty: a judge may decide.
     """
-    options = task.labels or options_from_instruction(example.instruction) or ()
+    known = options_of(task, example)
+    options = known or options_from_instruction(example.instruction) or ()
     settings = (task.synonyms, task.multi_label, example.instruction)
     parsed = parse_answer(response, options, *settings)
     if not options:

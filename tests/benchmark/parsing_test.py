@@ -686,3 +686,17 @@ def test_a_runaway_is_read_by_its_final_answer_alone():
     assert parsing.parse_answer(noise + "happy", EMOTIONS).reason == "runaway"
     final = parsing.parse_answer(noise + "\nFinal answer: sad", EMOTIONS)
     assert final == Parsed("matched", ("sad",), "final")
+
+
+def test_an_examples_own_options_come_first():
+    task = Task("T", "classification", "llm_classification", labels=("cat", "dog"))
+    example = Example(
+        "a",
+        "T",
+        "Choose from red or blue.",
+        ("owl",),
+        extra={"options": ["owl", "fox"]},
+    )
+    for said, outcome in (("An owl.", "matched"), ("A fox.", "other_option")):
+        assert parsing.read_answer(said, task, example).outcome == outcome
+    assert parsing.read_answer("A cat.", task, example).outcome == "none"
