@@ -1,8 +1,8 @@
 """Result files as the released scripts leave them score directly, to the same numbers.
 
-The files in tests/golden/released are invented, in the released form: a record for a
-recording, with `sllm_name` and `sllm_response` added. What the released scoring gives on
-them is computed here in a few plain lines.
+The files in tests/golden/released are invented, in the released form: one record for a
+recording, with `sllm_name` and `sllm_response` added. What the released scoring gives
+on them is computed here in a few plain lines.
 """
 
 import json
