@@ -72,9 +72,7 @@ class TestAudioChat:
         broken = example._replace(audios=(Audio(data=b"<html>"),))
         with serve(FINE) as stub:
             model = make_model(f"openai:{stub.url}#ears")
-            with pytest.raises(
-                NoAnswerError, match="recording in memory: not_audio"
-            ):
+            with pytest.raises(NoAnswerError, match="recording in memory: not_audio"):
                 model.answer(broken)
         assert stub.bodies == []
 
