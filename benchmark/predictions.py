@@ -5,6 +5,7 @@ and the released scripts' `<model>/<task>.json`, an object keyed by the recordin
 name whose records hold `sllm_response` and `sllm_name`; each of them gzipped or not.
 """
 
+import contextlib
 import csv
 import itertools
 import json
@@ -261,16 +262,26 @@ def _json_rows(
             yield place, {**row, "id": row.get(OWN_ID) or key} if keyed else row
 
 
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lifts the limit of 131,072 characters a field, which is one of the process."""
+    before = csv.field_size_limit(streams.MAX_RECORD_CHARS)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _csv_rows(
     chunks: Iterable[str], where: str, delimiter: str, problems: Problems
 ) -> _Rows:
-    csv.field_size_limit(streams.MAX_RECORD_CHARS)  # of the process; 131,072 at first
     lines = (f"{line.text or ''}\n" for line in streams.read_lines(chunks))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header = None
     while True:
         try:
-            cells = next(reader)
+            with _long_fields():
+                cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:

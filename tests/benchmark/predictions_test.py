@@ -470,3 +470,14 @@ def test_a_hundred_thousand_take_seconds_and_little_memory(tmp_path):
     assert seconds < 5
     assert megabytes < 150
     assert whole < 300, "with JAX and NumPy"
+
+
+def test_reading_long_fields_leaves_the_limit_of_the_process_as_it_was(tmp_path):
+    before = csv.field_size_limit()
+    path = tmp_path / "a.csv"
+    path.write_text("id,response\na,{}\nb,yes\n".format("x" * 200_000))
+    found = []
+    for prediction in read_predictions(path, Problems()):
+        assert csv.field_size_limit() == before  # between two rows as well
+        found.append(len(prediction.response))
+    assert found == [100_000, 3]  # what is longer is cut
