@@ -36,6 +36,7 @@ from metaperser_jax.experiment import (
     stage_folder,
 )
 from metaperser_jax.results import write_json
+from metaperser_jax.settings import Settings
 from metaperser_jax.tune import each_fold
 from metaperser_jax.typing import MetaParams, Pool
 
@@ -452,15 +453,19 @@ def true_probabilities(
 
 
 def evaluation_hash(experiment: Experiment) -> str:
-    """Returns what one method's predictions depend on, as 12 hex digits.
+    """Returns what one method's predictions depend on, as 12 hex digits."""
+    return hash_of(experiment.settings, experiment.hashes)
+
+
+def hash_of(settings: Settings, hashes: dict[str, str]) -> str:
+    """Returns the same of the settings and of the hashes of corpus and inputs.
 
     Which other methods run beside it does not count, nor what is made of them later.
     """
-    settings = experiment.settings
     alone = settings.evaluation._replace(
         methods=(), headline_metrics=(), num_resamples=0
     )
-    parts = [settings_hash(settings), str(alone), experiment.hashes]
+    parts = [settings_hash(settings), str(alone), hashes]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -23,7 +23,9 @@ from metaperser_jax.encoders.config import SpeechConfig, estimate_operations, fr
 from metaperser_jax.encoders.hub import is_path
 from metaperser_jax.encoders.published import PUBLISHED
 from metaperser_jax.errors import Problems
+from metaperser_jax.evaluate import hash_of
 from metaperser_jax.experiment import cache_dir, load_corpus, trained_methods
+from metaperser_jax.results import read_json
 from metaperser_jax.settings import Settings
 from metaperser_jax.training import durations
 from metaperser_jax.typing import Corpus
@@ -81,7 +83,12 @@ def forecast(
     ]
     wanted = [Cell(*v, f.index, m) for v in chosen for f in folds for m in tested]
     known = cells.read_cells(workdir, problems) if mode == "sweep" else {}
-    left = [cell for cell in wanted if cell not in known]
+    keys = {v: variant_key(settings, workdir, v, corpus) for v in chosen}
+    left = [
+        cell
+        for cell in wanted
+        if known.get(cell, {}).get("hash", "") != keys[cells.Variant(*cell[:2])]
+    ]
     seconds = float(corpus_seconds(corpus).sum())
     configs = {v.encoder: encoder_config(v.encoder) for v in chosen}
     speed = measure_speed()
@@ -104,6 +111,20 @@ def forecast(
         memory_bytes=memory_of(work),
         disk_bytes=disk_of(work, len(left), len(configs)),
     )
+
+
+def variant_key(
+    settings: Settings, workdir: pathlib.Path, variant: cells.Variant, corpus: Corpus
+) -> str | None:
+    """Returns the hash that a variant's finished cells carry, None if it never ran.
+
+    The encoder's fingerprint is the one noted then: no weights are read for it.
+    """
+    note = read_json(cells.variant_folder(workdir, variant) / "variant.json")
+    if note is None:
+        return None
+    hashes = {"corpus": corpora.corpus_hash(corpus), "inputs": note["hashes"]["inputs"]}
+    return hash_of(cells.variant_settings(settings, variant), hashes)
 
 
 class Work(NamedTuple):

@@ -41,6 +41,12 @@ class TestForecast:
         expected = 3 * sum(row["seconds"] for row in rows)  # three folds are left
         np.testing.assert_allclose(found.cell_seconds, expected)
 
+    def test_cells_of_other_settings_are_open(self, whole, cache):
+        settings = make_settings(cache)
+        more = settings._replace(evaluation=settings.evaluation._replace(num_draws=3))
+        found = forecast.forecast(more, whole, "sweep", Problems())
+        assert (found.cells, found.done) == (12, 0)
+
     def test_a_run_has_one_variant(self, cache, tmp_path):
         settings = make_settings(cache)
         found = forecast.forecast(settings, tmp_path, "all", Problems())
