@@ -23,6 +23,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER_MAY_GO_ON = re.compile(r"[0-9.eE+-]*")  # at the edge of what was read
 _CERTAIN = 64  # characters after a fault that show it is no cut
 
 
@@ -184,10 +185,10 @@ class _Buffer:
             except RecursionError:
                 self.refuse("fewer levels of nesting", start)
             else:
-                if end < len(self.text):
+                if not _NUMBER_MAY_GO_ON.fullmatch(self.text, end):
                     self.position = end
                     return value
-                if not self._grow():  # else a number at the edge may go on
+                if not self._grow():
                     self.position = end - start
                     return value
 

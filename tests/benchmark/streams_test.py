@@ -108,6 +108,16 @@ def test_items_are_those_of_the_json_module(value, size, indent, ascii_only):
         assert [item for _, item in items] == value
 
 
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize(
+    "text", ["[0.0, -1.5e+30]", "[1E-7]", '{"a": 2.5, "b": -0}', "[10, 0.125 ]"]
+)
+def test_numbers_that_are_cut_anywhere(text, size):
+    values = [value for _, value in streams.read_json_items(cut(text, size), "f")]
+    whole = json.loads(text)
+    assert values == (list(whole.values()) if isinstance(whole, dict) else whole)
+
+
 def test_a_key_that_stands_twice_is_yielded_twice():
     items = streams.read_json_items(['{"a": 1, "a": 2}'], "f")
     assert list(items) == [("a", 1), ("a", 2)]
