@@ -61,7 +61,7 @@ class DenseOnInputs(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(self, inputs: Array) -> jax.Array:
         """[..., width] -> [..., features]."""
         shape = (inputs.shape[-1], self.features)
         if self.is_initializing():

@@ -8,8 +8,6 @@ are far smaller than W; `dense` takes each of these forms.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
 from metaperser_jax.typing import Array, Params
 
 
@@ -55,4 +53,3 @@ def dense(rows: Array, kernel: Any) -> Array:
         known = rows @ kernel.rows.T  # [..., seen]
         return rows @ kernel.kernel - known @ kernel.coefficients
     return rows @ kernel
-

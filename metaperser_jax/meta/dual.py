@@ -30,7 +30,7 @@ from metaperser_jax import kernels, trees
 from metaperser_jax.kernels import FixedDense
 from metaperser_jax.meta import learning_rates as rates_lib
 from metaperser_jax.meta.inner_loop import InnerLoop, LossFn, inner_objective
-from metaperser_jax.typing import AdaptInfo, Batch, Order, Params
+from metaperser_jax.typing import AdaptInfo, Array, Batch, Order, Params
 
 Leaves = dict[str, Any]  # path -> tensor
 
@@ -43,24 +43,35 @@ class Prepared(NamedTuple):
 
 
 class State(NamedTuple):
-    """The adapted kernel: W_0 - X^T A, or a sum of such terms."""
+    """The adapted kernel W_0 - X^T A."""
 
-    coefficients: jax.Array  # A [support, units]; of moving inputs [steps, ...]
-    rows: jax.Array | None = None  # X of moving inputs [steps, support, width]
+    coefficients: jax.Array  # A [support, units]
+
+
+class MovingState(NamedTuple):
+    """The same where X changes: W_0 - sum_t X_t^T A_t."""
+
+    coefficients: jax.Array  # A [steps, support, units]
+    rows: jax.Array  # X [steps, support, width]
+
+
+AnyState = Any  # State or MovingState
 
 
 class Form(NamedTuple):
     """What differs between fixed inputs and inputs that adaptation moves."""
 
-    start: State
-    kernel: Callable[[State], Any]  # the kernel, for the support rows
-    add: Callable[[State, jax.Array, Leaves, Any], State]  # state, alpha_s G_s, the
+    start: AnyState
+    kernel: Callable[[AnyState], Any]  # the kernel, for the support rows
+    add: Callable[
+        [AnyState, jax.Array, Leaves, Any], AnyState
+    ]  # state, alpha_s G_s, the
     #   other adapted tensors, s -> the state after the step
-    penalty: Callable[[State], jax.Array]  # |W - W_0|^2, [] float
-    result: Callable[[Leaves, State], Params]  # the adapted parameters
+    penalty: Callable[[AnyState], jax.Array]  # |W - W_0|^2, [] float
+    result: Callable[[Leaves, AnyState], Params]  # the adapted parameters
 
 
-Carry = tuple[Leaves, State]
+Carry = tuple[Leaves, AnyState]
 
 
 def applies(
@@ -183,7 +194,7 @@ def _make_step(
     kernel = trees.flatten(params)[layer.kernel]
     units = (jnp.shape(support.mask)[-2], kernel.shape[-1])
 
-    def objective(others: Leaves, shift: jax.Array, state: State) -> jax.Array:
+    def objective(others: Leaves, shift: jax.Array, state: AnyState) -> jax.Array:
         probed = kernels.Probed(form.kernel(state), shift)
         shared = trees.replace(params, {layer.kernel: probed})
         return inner_objective(loss_fn, shared, support, loop.proximal)(others)
@@ -261,27 +272,30 @@ def _moving_form(
     """A is [steps, support, units]: the inputs of each step are kept."""
     kernel = trees.flatten(params)[layer.kernel]
     rows = jax.eval_shape(layer.inputs_fn, params, support.inputs)
-    start = State(
+    start = MovingState(
         jnp.zeros((steps, rows.shape[0], kernel.shape[-1]), kernel.dtype),
         jnp.zeros((steps, *rows.shape), rows.dtype),
     )
 
-    def updated(state: State) -> kernels.Updated:
-        seen, coefficients = (x.reshape(-1, x.shape[-1]) for x in (state.rows, state[0]))
+    def updated(state: MovingState) -> kernels.Updated:
+        seen = state.rows.reshape(-1, state.rows.shape[-1])
+        coefficients = state.coefficients.reshape(-1, state.coefficients.shape[-1])
         return kernels.Updated(kernel, seen, coefficients)
 
-    def add(state: State, moved: jax.Array, others: Leaves, number: Any) -> State:
+    def add(
+        state: MovingState, moved: jax.Array, others: Leaves, number: Any
+    ) -> MovingState:
         now = layer.inputs_fn(trees.replace(params, others), support.inputs)  # X_s
-        return State(
+        return MovingState(
             state.coefficients.at[number].set(moved),
             state.rows.at[number].set(hold(now, order)),
         )
 
-    def penalty(state: State) -> jax.Array:
+    def penalty(state: MovingState) -> jax.Array:
         _, seen, coefficients = updated(state)
         return jnp.sum(jnp.square(seen.T @ coefficients))
 
-    def result(others: Leaves, state: State) -> Params:
+    def result(others: Leaves, state: MovingState) -> Params:
         adapted, form = trees.replace(params, others), updated(state)
         if query is None:
             return _with_entries(layer, adapted, form.rows, form.coefficients)
@@ -291,7 +305,7 @@ def _moving_form(
 
 
 def _with_entries(
-    layer: FixedDense, adapted: Params, rows: jax.Array, coefficients: jax.Array
+    layer: FixedDense, adapted: Params, rows: Array, coefficients: Array
 ) -> Params:
     """Returns the parameters with the entries of W_0 - rows^T coefficients."""
     kernel = trees.flatten(adapted)[layer.kernel]

@@ -6,7 +6,7 @@ need more of the model say so in their arguments.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,13 @@ from metaperser_jax.typing import (
     Batch,
     Data,
     Episode,
+    Inner,
     MetaInfo,
     MetaParams,
     Order,
     Params,
 )
 
-Inner = Literal["auto", "general", "dual"]
 PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, outputs]
 ReadFn = Callable[[Any], Episode]
 STRENGTH = "strength"  # how many clips the shared model is worth, [1]
