@@ -91,8 +91,9 @@ class Checkpoints:
         if newest is not None and step <= newest:  # orbax would drop it silently
             raise ValueError(f"{self.folder}: step {step} is not after {newest}.")
         ocp = self._ocp
+        host = jax.tree.map(np.asarray, tree)  # restored on whatever devices there are
         args = ocp.args.Composite(
-            **{STATE: ocp.args.StandardSave(tree), INFO: ocp.args.JsonSave(info)}
+            **{STATE: ocp.args.StandardSave(host), INFO: ocp.args.JsonSave(info)}
         )
         try:
             self._manager.save(step, args=args, metrics={"loss": float(loss)})

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from metaperser_jax import mesh as meshes
 from metaperser_jax import methods
 from metaperser_jax.checkpoints import load_meta_params
 from metaperser_jax.data import pools
@@ -167,7 +168,7 @@ def tune_method(
     plan = plan_dev(
         data, settings, max(sizes), TUNING_DRAWS, settings.seed * 1000 + TUNING_SEED
     )
-    pool = pools.to_device(data.dev)
+    pool = pools.to_device(data.dev, meshes.make_mesh())
     rows = rest_of(data.dev, plan)
     if method == "nearest_listener":
         bank = build_bank(experiment, data, start, pool, rows, plan)
@@ -214,6 +215,7 @@ def tune(
             jnp.asarray(query.reshape(-1, query.shape[-1]), jnp.int32),
             len(options),
             every_step=by_step,
+            mesh=meshes.make_mesh(),
         )
     )  # [candidates, steps]
     which, steps = np.unravel_index(np.argmin(scores), scores.shape)
@@ -258,9 +260,9 @@ def build_bank(
             f"nearest_listener knows {len(rows)} listeners, {num_left_out} were left "
             "out (evaluation.max_bank)",
         )
-    models = evaluators.adapt_all(
-        learner.adapt, best, pools.to_device(data.train), jnp.asarray(rows)
-    )
+    mesh = meshes.make_mesh()
+    pool = pools.to_device(data.train, mesh)
+    models = evaluators.adapt_all(learner.adapt, best, pool, jnp.asarray(rows), mesh)
     shared = jax.tree.map(lambda leaf: leaf[None], start.meta_params.params)
     bank = jax.tree.map(lambda *parts: jnp.concatenate(parts), shared, models)
     return MetaParams(bank, {})
@@ -325,7 +327,7 @@ def predict_scenario(
     """
     settings, pool, plan = experiment.settings, data.test, plans[scenario]
     sizes = settings.evaluation.num_support
-    device_pool = pools.to_device(pool)
+    device_pool = pools.to_device(pool, meshes.make_mesh())
     rows = rest_of(pool, plan)
     adapted_on = support_scenario(scenario, settings.evaluation.unseen_support)
     wrong = wrong_support(
@@ -436,7 +438,12 @@ def predict_method(
     ]
     model = methods.make_model(start.spec)
     probs = evaluators.adapt_and_predict(
-        start.learner.adapt_for, model.predict_fn, meta_params, pool, *flat
+        start.learner.adapt_for,
+        model.predict_fn,
+        meta_params,
+        pool,
+        *flat,
+        mesh=meshes.make_mesh(),
     )
     return np.asarray(probs).reshape(*query.shape, -1)
 

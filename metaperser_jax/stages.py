@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
+from metaperser_jax import mesh as meshes
 from metaperser_jax import methods
 from metaperser_jax.checkpoints import Checkpoints, refuse_origin, save_meta_params
 from metaperser_jax.data import pools
@@ -68,7 +70,7 @@ def dev_loss_fn(
 ) -> Callable[[MetaParams], float]:
     """Returns meta_params -> mean loss of development listeners once adapted."""
     score_fn = dev_score_fn(experiment, data, learner, spec)
-    pool = pools.to_device(data.dev)
+    pool = pools.to_device(data.dev, meshes.make_mesh())
     return lambda meta_params: score_fn(meta_params, pool)
 
 
@@ -94,6 +96,7 @@ def dev_score_fn(
             support,
             query,
             1,
+            mesh=meshes.make_mesh(),
         )
         return float(scores.mean())
 
@@ -112,6 +115,7 @@ class Stage(NamedTuple):
     listeners_at: Callable[[int], list[str]] | None = None
     origin: dict[str, Any] | None = None  # JSON: what its checkpoints build on
     remedy: str = META_REMEDY  # of a loss that is not finite
+    mesh: Mesh | None = None  # on all devices of which the state is whole
 
     @property
     def label(self) -> str:
@@ -157,7 +161,8 @@ def _resume(
     writer.drop_after(found.step if found else -1)
     if found is not None:
         refuse_origin(found.info.get("origin"), stage.origin, str(checkpoints.folder))
-        return jax.tree.map(jnp.asarray, found.tree), found.step
+        restored = jax.tree.map(jnp.array, found.tree)  # copies: the state is donated
+        return meshes.replicate(restored, stage.mesh), found.step
     _look(stage, start, 0, {}, checkpoints, writer)
     return start, 0
 

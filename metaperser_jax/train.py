@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaperser_jax import mesh as meshes
 from metaperser_jax import methods
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
@@ -135,8 +136,9 @@ def meta_train(
         meta.clip_norm,
         total if meta.cosine else None,
     )
-    step_fn = _meta_train_step(learner, tx)
-    pool = pools.to_device(data.train)
+    mesh = meshes.make_mesh()
+    step_fn = _meta_train_step(learner, tx, mesh)
+    pool = pools.to_device(data.train, mesh)
     start = state.init_state(
         learner.init(
             methods.extend_params(shared, initial_params(experiment, data, method))
@@ -145,6 +147,7 @@ def meta_train(
     )
     if not recipe.learn_rates:
         start = start._replace(opt_state=optimizers.with_rates_frozen(start.opt_state))
+    start = meshes.replicate(start, mesh)
     annealed_from = meta.second_order_from
     if recipe.second_order_from is not None:
         annealed_from = recipe.second_order_from
@@ -173,6 +176,7 @@ def meta_train(
         advance,
         dev_loss_fn(experiment, data, learner, spec),
         listeners_at,
+        mesh=mesh,
     )
     return run_stage(experiment, stage, start)
 

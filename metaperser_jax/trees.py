@@ -75,6 +75,17 @@ def scale(tree: Any, factor: Any) -> Any:
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
+def average(tree: Any, weights: Any = None) -> Any:
+    """Returns means over the leading axis, or sums with `weights` [entries]."""
+
+    def one(leaf: Any) -> jax.Array:
+        if weights is None:
+            return jnp.mean(leaf, 0)
+        return jnp.tensordot(weights.astype(leaf.dtype), leaf, 1)
+
+    return jax.tree.map(one, tree)
+
+
 def squared_norm(tree: Any) -> jax.Array:
     """Returns the sum of squares over all leaves, [] float."""
     leaves = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmark.audio import pad_batch
 from metaperser_jax import features, heads, methods, trees
+from metaperser_jax import mesh as meshes
 from metaperser_jax.checkpoints import load_meta_params, load_origin, refuse_origin
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import round_up
@@ -392,7 +393,7 @@ def make_dev_loss(
         trained, head = (meta_params.params[name] for name in (ENCODER, HEAD))
         pooled = encode_clips(experiment, base, trained, clips)
         inputs = np.asarray(tuning_steps.standardise(pooled, fixed))
-        device_pool = pools.to_device(pool._replace(inputs=inputs))
+        device_pool = pools.to_device(pool._replace(inputs=inputs), meshes.make_mesh())
         return score_fn(MetaParams(head, {}), device_pool)
 
     return dev_loss

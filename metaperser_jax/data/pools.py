@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Int
 
+from metaperser_jax.mesh import replicate
 from metaperser_jax.typing import Array, Batch, Episode, EpisodeRows, Pool
 
 
@@ -19,15 +22,16 @@ class DevicePool(NamedTuple):
     class_weights: jax.Array | None = None  # [classes]
 
 
-def to_device(pool: Pool) -> DevicePool:
-    """Moves a pool to the device."""
-    return DevicePool(
-        jnp.asarray(pool.inputs),
-        jnp.asarray(pool.row),
-        jnp.asarray(pool.targets, jnp.float32),
-        jnp.asarray(pool.mask),
-        None if pool.class_weights is None else jnp.asarray(pool.class_weights),
+def to_device(pool: Pool, mesh: Mesh | None = None) -> DevicePool:
+    """Moves a pool to the device, or whole to each one of a mesh."""
+    moved = DevicePool(
+        pool.inputs,
+        pool.row,
+        np.asarray(pool.targets, np.float32),
+        pool.mask,
+        pool.class_weights,
     )
+    return replicate(moved, mesh)
 
 
 def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:

@@ -1,4 +1,7 @@
-"""Adapt and predict for many (listener, draw) pairs in one jitted call."""
+"""Adapt and predict for many (listener, draw) pairs in one jitted call.
+
+Over a mesh each device takes its share of the pairs; results are whole on all of them.
+"""
 
 import functools
 from collections.abc import Callable
@@ -6,16 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from metaperser_jax import mesh as meshes
 from metaperser_jax import trees
 from metaperser_jax.data.pools import DevicePool, take_rows
 from metaperser_jax.typing import Array, Batch, MetaParams
 
-CHUNK = 16  # pairs adapted at once; their weights stay in the cache
+CHUNK = 16  # pairs adapted at once on a device; their weights stay in the cache
 
 
-@functools.partial(jax.jit, static_argnames=("adapt_fn", "predict_fn"))
+@functools.partial(jax.jit, static_argnames=("adapt_fn", "predict_fn", "mesh"))
 def adapt_and_predict(
     adapt_fn: Callable[..., Any],
     predict_fn: Callable[..., jax.Array],
@@ -23,6 +28,7 @@ def adapt_and_predict(
     pool: DevicePool,
     support: Int[Array, "pairs support"],
     query: Int[Array, "pairs query"],
+    mesh: Mesh | None = None,
 ) -> Float[jax.Array, "pairs query classes"]:
     """Returns the predictions of each pair's adapted model on its query set.
 
@@ -33,33 +39,46 @@ def adapt_and_predict(
       pool: ratings and inputs.
       support: rows to adapt to, -1 is padding.
       query: rows to predict, -1 is padding (predicted, to be masked).
+      mesh: the devices; None is one.
     """
 
-    def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
-        support, query = (take_rows(pool, r) for r in rows)
-        params, *_ = adapt_fn(meta_params, support, query, order="first")
-        return predict_fn(params, query.inputs)
+    def predict(whole: Any, pairs: Any) -> jax.Array:
+        meta_params, pool = whole
 
-    return jax.lax.map(one, (support, query), batch_size=CHUNK)
+        def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
+            support, query = (take_rows(pool, r) for r in rows)
+            params, *_ = adapt_fn(meta_params, support, query, order="first")
+            return predict_fn(params, query.inputs)
+
+        return jax.lax.map(one, pairs, batch_size=CHUNK)
+
+    return meshes.map_over(mesh, predict, (meta_params, pool), (support, query))
 
 
-@functools.partial(jax.jit, static_argnames=("adapt_fn",))
+@functools.partial(jax.jit, static_argnames=("adapt_fn", "mesh"))
 def adapt_all(
     adapt_fn: Callable[..., Any],
     meta_params: MetaParams,
     pool: DevicePool,
     support: Int[Array, "listeners support"],
+    mesh: Mesh | None = None,
 ) -> Any:
     """Returns the adapted parameters of each listener, stacked."""
 
-    def one(rows: jax.Array) -> Any:
-        return adapt_fn(meta_params, take_rows(pool, rows), order="first")[0]
+    def adapt(whole: Any, support: jax.Array) -> Any:
+        meta_params, pool = whole
 
-    return jax.lax.map(one, support, batch_size=CHUNK)
+        def one(rows: jax.Array) -> Any:
+            return adapt_fn(meta_params, take_rows(pool, rows), order="first")[0]
+
+        return jax.lax.map(one, support, batch_size=CHUNK)
+
+    return meshes.map_over(mesh, adapt, (meta_params, pool), support)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("adapt_fn", "score_fn", "num_candidates", "every_step")
+    jax.jit,
+    static_argnames=("adapt_fn", "score_fn", "num_candidates", "every_step", "mesh"),
 )
 def candidate_scores(
     adapt_fn: Callable[..., Any],
@@ -71,6 +90,7 @@ def candidate_scores(
     query: Int[Array, "pairs query"],
     num_candidates: int,
     every_step: bool = False,
+    mesh: Mesh | None = None,
 ) -> Float[jax.Array, "candidates steps"]:
     """Returns the mean score of each candidate setting over the pairs.
 
@@ -84,27 +104,35 @@ def candidate_scores(
       query: rows to score.
       num_candidates: length of the candidates axis.
       every_step: score after each inner step (0 steps first), else after the last.
+      mesh: the devices; None is one.
     """
 
-    def one(rates: dict[str, jax.Array], rows: tuple[jax.Array, jax.Array]):
-        batch, judged = (take_rows(pool, r) for r in rows)
+    def means(whole: Any, pairs: Any, weights: jax.Array | None) -> jax.Array:
+        params, candidates, pool = whole
 
-        def score(adapted: Any) -> jax.Array:
-            return score_fn(adapted, judged)
+        def one(rates: dict[str, jax.Array], rows: tuple[jax.Array, jax.Array]):
+            batch, judged = (take_rows(pool, r) for r in rows)
 
-        watched = {"observe": score} if every_step else {}
-        adapted, _, scores = adapt_fn(
-            MetaParams(params, rates), batch, judged, order="first", **watched
-        )
-        if not every_step:
-            return score(adapted)[None]
-        return jnp.concatenate([score(params)[None], scores])
+            def score(adapted: Any) -> jax.Array:
+                return score_fn(adapted, judged)
 
-    def over_pairs(index: jax.Array) -> jax.Array:
-        rates = trees.take(candidates, index)
-        scores = jax.lax.map(
-            lambda rows: one(rates, rows), (support, query), batch_size=CHUNK
-        )  # [pairs, steps]
-        return jnp.nanmean(jnp.where(jnp.isfinite(scores), scores, 1e9), axis=0)
+            watched = {"observe": score} if every_step else {}
+            adapted, _, scores = adapt_fn(
+                MetaParams(params, rates), batch, judged, order="first", **watched
+            )
+            if not every_step:
+                return score(adapted)[None]
+            return jnp.concatenate([score(params)[None], scores])
 
-    return jax.lax.map(over_pairs, jnp.arange(num_candidates))
+        def over_pairs(index: jax.Array) -> jax.Array:
+            rates = trees.take(candidates, index)
+            scores = jax.lax.map(
+                lambda rows: one(rates, rows), pairs, batch_size=CHUNK
+            )  # [pairs, steps]
+            finite = jnp.where(jnp.isfinite(scores), scores, 1e9)
+            return trees.average(finite, weights)
+
+        return jax.lax.map(over_pairs, jnp.arange(num_candidates))
+
+    whole = (params, candidates, pool)
+    return meshes.mean_over(mesh, means, whole, (support, query))

@@ -44,7 +44,8 @@ class MetaLearner(NamedTuple):
     adapt: (meta_params, support, *, order) -> (params, AdaptInfo).
     meta_loss: (meta_params, episodes, *, order) -> (loss, MetaInfo); `episodes` has a
       leading tasks axis. With `read`, (one entry of `episodes`) -> Episode, they are
-      read task by task, for example by index from a pool on the device.
+      read task by task, for example by index from a pool on the device. `weights`
+      [tasks] are those of a sum over the tasks; None takes the mean.
     adapt_for: (meta_params, support, query, *, order, observe) -> (params, AdaptInfo,
       seen). The same as `adapt`, for parameters that are applied to the inputs of
       `query` alone: kernels may then be known by their products (`kernels.dense`).
@@ -220,6 +221,7 @@ def _episodic(
         *,
         order: Order = "first",
         read: ReadFn = lambda episode: episode,
+        weights: Array | None = None,
     ) -> tuple[jax.Array, MetaInfo]:
         prepared = jax.vmap(lambda e: prepare(meta_params, read(e), order))(episodes)
         chunk = task_chunk or (None if prepared is None else DUAL_CHUNK)
@@ -228,8 +230,8 @@ def _episodic(
             return task_loss(meta_params, read(task[0]), order, task[1])
 
         per_task, infos = inner_loop.over_tasks(one, (episodes, prepared), chunk)
-        loss = per_task.mean()  # of [tasks]
-        return loss, MetaInfo(loss, infos.support_losses.mean(0), per_task)
+        means = trees.average((per_task, infos.support_losses), weights)
+        return means[0], MetaInfo(*means, per_task)
 
     return meta_loss
 
@@ -310,6 +312,7 @@ def reptile(
         *,
         order: Order = "first",
         read: ReadFn = lambda episode: episode,
+        weights: Array | None = None,
     ) -> tuple[jax.Array, MetaInfo]:
         def one(task: Any) -> tuple[jax.Array, jax.Array, AdaptInfo]:
             episode = read(task)
@@ -318,8 +321,10 @@ def reptile(
             return 0.5 * trees.squared_norm(drift), loss_fn(phi, episode.query), info
 
         surrogate, per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)
-        info = MetaInfo(per_task.mean(), infos.support_losses.mean(0), per_task)
-        return surrogate.mean(), info
+        loss, *means = trees.average(
+            (surrogate, per_task, infos.support_losses), weights
+        )
+        return loss, MetaInfo(*means, per_task)
 
     return MetaLearner(learner.init, learner.adapt, meta_loss, learner.adapt_for)
 

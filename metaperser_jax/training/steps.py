@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from metaperser_jax import mesh as meshes
 from metaperser_jax import trees
 from metaperser_jax.data.pools import DevicePool, read_episode
 from metaperser_jax.meta.inner_loop import LossFn
@@ -26,12 +29,17 @@ Metrics = dict[str, jax.Array]
 
 
 def make_meta_train_step(
-    learner: MetaLearner, tx: optax.GradientTransformation
+    learner: MetaLearner,
+    tx: optax.GradientTransformation,
+    mesh: Mesh | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns meta_train_step(state, episodes, pool=None, *, order) -> state, metrics.
 
     With a pool on the device, `episodes` are the rows that they read of it: a step
     moves no inputs.
+
+    Over a mesh each device takes its share of the tasks; state and pool are to be whole
+    on all of them (`mesh.replicate`).
 
     A step whose loss or gradient is not finite leaves the state as it was and is
     counted. A run with derivative annealing compiles exactly two of these.
@@ -45,16 +53,24 @@ def make_meta_train_step(
         *,
         order: Order,
     ) -> tuple[TrainState, Metrics]:
-        read = {} if pool is None else {"read": functools.partial(read_episode, pool)}
+        def averages(whole: Any, episodes: Any, weights: Any) -> Any:
+            meta_params, pool = whole
+            options = {"order": order, "weights": weights}
+            if pool is not None:
+                options["read"] = functools.partial(read_episode, pool)
 
-        def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
-            return learner.meta_loss(meta_params, episodes, order=order, **read)
+            def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
+                return learner.meta_loss(meta_params, episodes, **options)
 
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, info), grads = grad_fn(state.meta_params)
-        state, finite = apply_if_finite(state, grads, info.query_loss, tx)
+            grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+            (_, info), grads = grad_fn(meta_params)
+            return info.query_loss, grads
+
+        whole = (state.meta_params, pool)
+        query_loss, grads = meshes.mean_over(mesh, averages, whole, episodes)
+        state, finite = apply_if_finite(state, grads, query_loss, tx)
         metrics = {
-            "query_loss": info.query_loss,
+            "query_loss": query_loss,
             "grad_norm": jnp.sqrt(trees.squared_norm(grads)),
             "finite": finite,
         }

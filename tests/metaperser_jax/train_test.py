@@ -67,7 +67,7 @@ class TestRecipes:
             seen["tasks"].add(num_tasks)
             return sample(sampler, step, num_tasks, num_support, num_query, mode)
 
-        def make_step(learner, tx):
+        def make_step(learner, tx, mesh):
             def step(current, rows, pool, *, order):
                 seen["order"].append(order)
                 rate = current.opt_state.hyperparams["rate_learning_rate"]

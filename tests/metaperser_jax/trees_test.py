@@ -1,6 +1,6 @@
 """Paths, selection and arithmetic over parameter trees."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +158,17 @@ class TestArithmetic:
         assert stacked["b"][0].shape == (3,)
         for i, tree in enumerate(trio):
             jax.tree.map(np.testing.assert_array_equal, trees.take(stacked, i), tree)
+
+
+class TestAverage:
+    TREE: ClassVar = {"a": np.float32([1, 3, 8]), "b": np.eye(3, dtype="f4")}
+
+    def test_without_weights_it_is_the_mean_over_the_leading_axis(self):
+        found = trees.average(self.TREE)
+        np.testing.assert_allclose(found["a"], 4.0)
+        np.testing.assert_allclose(found["b"], [1 / 3] * 3, rtol=1e-6)
+
+    def test_weights_are_those_of_a_sum(self):
+        found = trees.average(self.TREE, jnp.array([0.5, 0.25, 0.0]))
+        np.testing.assert_allclose(found["a"], 1.25)
+        np.testing.assert_allclose(found["b"], [0.5, 0.25, 0])

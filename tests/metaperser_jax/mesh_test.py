@@ -1,0 +1,106 @@
+"""Many devices give the numbers of one; what they do not divide is padded."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaperser_jax import mesh as meshes
+from metaperser_jax.errors import InputError
+
+ON_EIGHT_DEVICES = """
+import json, jax, meshed
+from metaperser_jax import mesh as meshes
+
+ONE = None
+EIGHT = meshes.make_mesh()
+FOUR_TIMES_TWO = meshes.make_mesh(num_data=2)
+
+def both(fn, mesh, *options):
+    return fn(ONE, *options), fn(mesh, *options)
+
+found = {
+    "devices": len(jax.devices()),
+    "fewer tasks than devices": both(meshed.train, EIGHT, "maml", 5, "second"),
+    "more, two axes": both(meshed.train, FOUR_TIMES_TWO, "reptile", 11, "first"),
+    "evaluated": both(meshed.evaluate, EIGHT),
+}
+pool = meshed.pools.to_device(meshed.make_pool(), EIGHT)
+found["whole"] = pool.inputs.sharding.is_fully_replicated
+print(json.dumps(found))
+"""
+
+
+def environment(**more):
+    """Of a program that imports what lies beside this file."""
+    here = pathlib.Path(__file__).parent
+    root = here.parents[1]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), str(here)]),
+        "JAX_PLATFORMS": "cpu",
+        **more,
+    }
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert len(found[name]) == len(values)
+        for a, b in zip(found[name], values, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_eight_devices_give_the_numbers_of_one():
+    flags = (
+        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT_DEVICES],
+        env=environment(XLA_FLAGS=" ".join(flags)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("devices") == 8
+    assert found.pop("whole")
+    assert len(found) == 3
+    for one, many in found.values():
+        assert_close(many, one)
+
+
+class TestMakeMesh:
+    def test_it_has_both_axes(self):
+        mesh = meshes.make_mesh()
+        assert mesh.axis_names == ("tasks", "data")
+        assert mesh.size == 1
+
+    @pytest.mark.parametrize("num_data", [0, 2])
+    def test_an_axis_that_does_not_fit_is_refused(self, num_data):
+        with pytest.raises(InputError, match=f"no axis of length {num_data}"):
+            meshes.make_mesh(num_data=num_data)
+
+
+class TestPadTo:
+    @pytest.mark.parametrize(
+        ("count", "multiple", "expected"),
+        [
+            (4, 4, [0, 1, 2, 3]),
+            (3, 2, [0, 1, 2, 0]),
+            (2, 8, [0, 1, 0, 1, 0, 1, 0, 1]),
+            (5, 1, [0, 1, 2, 3, 4]),
+        ],
+    )
+    def test_the_first_entries_are_repeated(self, count, multiple, expected):
+        tree = {"a": np.arange(count), "b": jnp.arange(2 * count).reshape(count, 2)}
+        padded, real = meshes.pad_to(tree, multiple)
+        assert real == count
+        np.testing.assert_array_equal(padded["a"], expected)
+        np.testing.assert_array_equal(padded["b"][:, 0], 2 * np.array(expected))
