@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has begun: just end
-    from metaperser_jax import allocator, application
+    from metaperser_jax import allocator, application, processes
 
     allocator.keep_freed_memory()
     values = flags.FLAGS
@@ -40,10 +40,13 @@ def main(argv: list[str]) -> int:
         require_accelerator=values.require_accelerator,
         shard=values.shard,
         dry_run=values.dry_run,
+        multihost=values.multihost,
+        multihost_timeout=values.multihost_timeout,
         unknown=argv[1:],
         command=" ".join(["python", *sys.argv]),
     )
-    if exit_code > 128:  # stopped amid anything: threads may never come to an end
+    # stopped amid anything, threads may never come to an end, nor may other processes
+    if exit_code > 128 or (exit_code and processes.joined()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
@@ -65,6 +68,19 @@ def define_flags() -> None:
         "--mode=features, of the folds with --mode=sweep.",
     )
     flags.DEFINE_bool("dry_run", False, "Say what it would take, and do nothing.")
+    flags.DEFINE_enum(
+        "multihost",
+        "auto",
+        ("auto", "on", "off"),
+        "Join other processes, with --mode=features: auto where the environment tells "
+        "of several (Slurm, Open MPI, TPU, JAX_NUM_PROCESSES).",
+    )
+    flags.DEFINE_integer(
+        "multihost_timeout",
+        300,
+        "Seconds to wait for the other processes, and for one that has gone silent.",
+        lower_bound=1,
+    )
     flags.DEFINE_bool("require_accelerator", False, "Fail when there is no GPU or TPU.")
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
-from metaperser_jax import check, forecast, settings, sweep, tabulate
+from metaperser_jax import check, forecast, processes, settings, sweep, tabulate
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.evaluate import evaluate
 from metaperser_jax.evaluation import protocol, report, tables
@@ -80,6 +80,8 @@ def run(
     require_accelerator: bool = False,
     shard: str = "",
     dry_run: bool = False,
+    multihost: processes.Choice = "off",
+    multihost_timeout: int = 300,
     unknown: list[str] | None = None,
     command: str = "",
 ) -> int:
@@ -94,6 +96,8 @@ def run(
       shard: 'i/n': with mode 'features' the i-th of n parts of the clips, with mode
         'sweep' every n-th fold from the i-th.
       dry_run: say what a run or a sweep would take, and do nothing.
+      multihost: whether this process joins others, see `join`.
+      multihost_timeout: seconds to wait for them.
       unknown: arguments that are no flags.
       command: what was typed, for the record.
 
@@ -108,15 +112,19 @@ def run(
         if unknown:
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
         part = parse_shard(shard, mode)
+        part = join(multihost, multihost_timeout, mode, part)
         chosen = settings.from_config(config)
         if mode in SWEEPING:  # its variants have workdirs of their own
             chosen = with_cache_dir(chosen, folder)
         elif part:  # each part has a workdir of its own, the cache in common
             chosen = with_cache_dir(chosen, folder)
             folder = folder / "shard_{}_of_{}".format(*part)
-        with _stoppable(stops), _working_in(folder, part if mode == "sweep" else None):
+        shared = part if mode == "sweep" else None
+        with processes.lost_told(), _stoppable(stops), _working_in(folder, shared):
             job = Job(chosen, config, mode, folder, command, part, dry_run)
-            return _dispatch(job, force, require_accelerator)
+            exit_code = _dispatch(job, force, require_accelerator)
+            processes.meet("end of the run")
+            return exit_code
     except (Exception, KeyboardInterrupt) as error:
         if stops or isinstance(error, KeyboardInterrupt):
             # a library may have made another error of the interrupt
@@ -241,6 +249,39 @@ def parse_shard(text: str, mode: str) -> Shard | None:
     if mode not in SHARDED:
         raise InputError(f"--shard={text}: only with --mode={' or '.join(SHARDED)}.")
     return number, count
+
+
+def join(
+    choice: processes.Choice, timeout: int, mode: str, part: Shard | None
+) -> Shard | None:
+    """Joins the other processes of the run, if there are any; returns what is to do.
+
+    Args:
+      choice: see `processes.start`; whoever names a part is not 'auto' joined.
+      timeout: seconds to wait.
+      mode: what is to be done.
+      part: the shard that was named.
+
+    Returns:
+      The part of the clips that is this process's; alone, `part`.
+
+    Raises:
+      InputError: the mode, or a part that was named, is not for several processes.
+      MachineError: they did not come.
+    """
+    number, starter = processes.expected(os.environ)
+    if choice == "off" or (choice == "auto" and (number == 1 or part)):
+        return part
+    if mode != "features" or part:
+        what = f"--mode={mode}" if not part else "--shard={}/{}".format(*part)
+        told = f" ({number} processes, says {starter})" if number > 1 else ""
+        raise InputError(
+            f"--multihost={choice}{told}: several processes join for --mode=features "
+            f"alone, not with {what}. Start one process, which takes all devices of "
+            "its machine, or --multihost=off; folds of a sweep are divided by --shard."
+        )
+    count = processes.start(choice, timeout)
+    return (jax.process_index() + 1, count) if count > 1 else None
 
 
 def with_cache_dir(chosen: Settings, folder: pathlib.Path) -> Settings:

@@ -42,17 +42,12 @@ def make_mesh(devices: Sequence[Any] | None = None, num_data: int = 1) -> Mesh:
     return Mesh(found.reshape(-1, num_data), AXES)
 
 
-def is_split(mesh: Mesh | None) -> bool:
-    """Returns whether there is more than one device."""
-    return mesh is not None and mesh.size > 1
-
-
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """Returns the tree whole on each device of a mesh.
 
     Several processes must give the same values; JAX raises where they do not.
     """
-    if not is_split(mesh):
+    if mesh is None or mesh.size == 1:
         return jax.tree.map(jnp.asarray, tree)
     return jax.device_put(tree, NamedSharding(mesh, WHOLE))
 
@@ -80,7 +75,7 @@ def map_over(
       whole: what every device holds.
       entries: arrays with a common leading axis, of any length.
     """
-    if mesh is None or not is_split(mesh):
+    if mesh is None or mesh.size == 1:
         return fn(whole, entries)
     padded, count = pad_to(entries, mesh.size)
     found = _shard_map(mesh, fn, (WHOLE, SPLIT), SPLIT)(whole, padded)
@@ -98,7 +93,7 @@ def mean_over(mesh: Mesh | None, fn: MeanFn, whole: Any, entries: Any) -> Any:
       whole: what every device holds.
       entries: arrays with a common leading axis, of any length.
     """
-    if mesh is None or not is_split(mesh):
+    if mesh is None or mesh.size == 1:
         return fn(whole, entries, None)
     padded, count = pad_to(entries, mesh.size)
     length = jax.tree.leaves(padded)[0].shape[0]

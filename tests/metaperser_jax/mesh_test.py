@@ -14,8 +14,9 @@ from metaperser_jax import mesh as meshes
 from metaperser_jax.errors import InputError
 
 ON_EIGHT_DEVICES = """
-import json, jax, meshed
+import json, jax
 from metaperser_jax import mesh as meshes
+from tests.metaperser_jax import meshed
 
 ONE = None
 EIGHT = meshes.make_mesh()
@@ -36,18 +37,6 @@ print(json.dumps(found))
 """
 
 
-def environment(**more):
-    """Of a program that imports what lies beside this file."""
-    here = pathlib.Path(__file__).parent
-    root = here.parents[1]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(here)]),
-        "JAX_PLATFORMS": "cpu",
-        **more,
-    }
-
-
 def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -62,7 +51,8 @@ def test_eight_devices_give_the_numbers_of_one():
     )
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],
-        env=environment(XLA_FLAGS=" ".join(flags)),
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)},
+        cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -41,7 +41,7 @@ def draw(seed, count, size):
     return rows.astype(np.int32)
 
 
-def train(mesh, learner_name, num_tasks, order, num_steps=2, after_step=lambda: None):
+def train(mesh, learner_name, num_tasks, order, num_steps=2):
     """The losses of each step, and what was learned in the end."""
     learner = methods.make_learner(learner_name, SPEC, META)
     tx = optimizers.outer_optimizer(0.05, 0.01, weight_decay=0.1, clip_norm=1.0)
@@ -54,7 +54,6 @@ def train(mesh, learner_name, num_tasks, order, num_steps=2, after_step=lambda: 
         rows = EpisodeRows(draw(step, num_tasks, 5), draw(100 + step, num_tasks, 4))
         start, metrics = step_fn(start, rows, pool, order=order)
         losses.append(float(metrics["query_loss"]))
-        after_step()
     return {"losses": losses, "learned": flat(start.meta_params)}
 
 
