@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from metaperser_jax import mesh as meshes
+from metaperser_jax.checkpoints import Checkpoints
 from metaperser_jax.errors import InputError
+from tests.metaperser_jax import meshed
 
 ON_EIGHT_DEVICES = """
-import json, jax
+import json, jax, pathlib, sys
 from metaperser_jax import mesh as meshes
+from metaperser_jax.checkpoints import Checkpoints
 from tests.metaperser_jax import meshed
 
 ONE = None
@@ -33,6 +36,8 @@ found = {
 }
 pool = meshed.pools.to_device(meshed.make_pool(), EIGHT)
 found["whole"] = pool.inputs.sharding.is_fully_replicated
+with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+    checkpoints.save(1, {"inputs": pool.inputs}, 0.5, {})
 print(json.dumps(found))
 """
 
@@ -45,12 +50,13 @@ def assert_close(found, expected):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_eight_devices_give_the_numbers_of_one():
-    flags = (
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    )
+def test_eight_devices_give_the_numbers_of_one(tmp_path):
+    flags = [
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES],
+        [sys.executable, "-c", ON_EIGHT_DEVICES, str(tmp_path)],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)},
         cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
@@ -64,6 +70,11 @@ def test_eight_devices_give_the_numbers_of_one():
     assert len(found) == 3
     for one, many in found.values():
         assert_close(many, one)
+    like = {"inputs": meshed.make_pool().inputs}
+    with Checkpoints(tmp_path) as checkpoints:  # goes on with one device
+        np.testing.assert_array_equal(
+            checkpoints.restore(1, like).tree["inputs"], like["inputs"]
+        )
 
 
 class TestMakeMesh:
