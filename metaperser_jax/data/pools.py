@@ -24,14 +24,9 @@ class DevicePool(NamedTuple):
 
 def to_device(pool: Pool, mesh: Mesh | None = None) -> DevicePool:
     """Moves a pool to the device, or whole to each one of a mesh."""
-    moved = DevicePool(
-        pool.inputs,
-        pool.row,
-        np.asarray(pool.targets, np.float32),
-        pool.mask,
-        pool.class_weights,
-    )
-    return replicate(moved, mesh)
+    targets = np.asarray(pool.targets, np.float32)
+    parts = (pool.inputs, pool.row, targets, pool.mask, pool.class_weights)
+    return DevicePool(*replicate(parts, mesh))
 
 
 def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:

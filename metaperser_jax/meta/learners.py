@@ -230,8 +230,9 @@ def _episodic(
             return task_loss(meta_params, read(task[0]), order, task[1])
 
         per_task, infos = inner_loop.over_tasks(one, (episodes, prepared), chunk)
-        means = trees.average((per_task, infos.support_losses), weights)
-        return means[0], MetaInfo(*means, per_task)
+        loss = trees.average(per_task, weights)
+        support_losses = trees.average(infos.support_losses, weights)
+        return loss, MetaInfo(loss, support_losses, per_task)
 
     return meta_loss
 
@@ -321,10 +322,10 @@ def reptile(
             return 0.5 * trees.squared_norm(drift), loss_fn(phi, episode.query), info
 
         surrogate, per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)
-        loss, *means = trees.average(
+        loss, query_loss, support_losses = trees.average(
             (surrogate, per_task, infos.support_losses), weights
         )
-        return loss, MetaInfo(*means, per_task)
+        return loss, MetaInfo(query_loss, support_losses, per_task)
 
     return MetaLearner(learner.init, learner.adapt, meta_loss, learner.adapt_for)
 
