@@ -6,9 +6,10 @@ The scope of a negation is its clause. Where its reach is in doubt, the mention 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from benchmark import wording
+from benchmark.mentions import LINKS, OR, Mention
 
 Status = Literal["asserted", "negated", "unclear", "ignored"]
 
@@ -64,18 +65,7 @@ _DENIED = wording.word_set(
     "not never absent wrong incorrect unlikely excluded missing lacking impossible "
     "false inaccurate untrue unsupported"
 )
-LINKS = wording.word_set(", or and nor / & + ; | \n 或 和 与 跟 还")
 _POLAR = frozenset({"yes", "no", "yeah", "yep", "yup", "nope", "nah"})
-OR = frozenset({"or", "nor", "/", "或"})
-
-
-class Mention(NamedTuple):
-    """One place of an answer where an option is named."""
-
-    start: int  # token
-    end: int  # token, exclusive
-    label: int  # index of the option
-    kind: str  # 'option', 'synonym', 'form', 'marker'
 
 
 def groups_of(
