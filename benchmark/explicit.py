@@ -18,10 +18,11 @@ _EXPLICIT = re.compile(
     re.I,
 )
 _CONCLUSION = re.compile(
-    r"(?:^|(?<=[.!?:;\n]))\s*(?:therefore|thus|hence|consequently|accordingly|overall"
-    r"|in conclusion|to conclude|in summary|to summarize|in short"
+    r"(?:^|(?<=[.!?:;\n]))[ \t]*(?:therefore|thus|hence|consequently|accordingly"
+    r"|overall|in conclusion|to conclude|in summary|to summarize|in short"
     r"|so(?=,| the| it| my| i)"
-    r"|i (?:would )?(?:choose|pick|select|conclude|go with)|i'd go with)",
+    r"|i (?:would )?(?:choose|pick|select|conclude|go with)|i'd go with)"
+    r"|(?<=,) (?:i(?:'d| would)? (?:say|choose|pick|select|conclude|go with|lean))",
     re.I,
 )
 _SENTENCE_END = re.compile(r"\n|[.!?;](?=\s|$|[\"')])")
@@ -36,7 +37,7 @@ def answer_of(reader: Reader, raw: str, multi_label: bool) -> Parsed | None:
     A final answer outranks an answer; of equal rank all must agree. An explicit
     answer that names no option is one that cannot be read.
     """
-    text = _with_tags(raw)
+    text = wording.squeeze(_with_tags(raw))
     found = [
         (bool(match["final"] or match["tag"]), _segment(text, match.end()))
         for match in list(_EXPLICIT.finditer(text))[-MAX_ANSWERS:]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmark import explicit, mentions, passages, spellings, wording
+from benchmark import explicit, mentions, passages, refusals, spellings, wording
 from benchmark.options import options_from_instruction
 from benchmark.spellings import Reader, Synonyms
 from benchmark.tasks import options_of
@@ -29,29 +29,6 @@ __all__ = [
     "read_answer",
     "reference_labels",
 ]
-
-
-_REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am)?(?: sorry[^.\n]{0,40}?i)?|as an?|we)? ?\b"
-    r"(?:(?:can(?:not|'t| not)|could(?: not|n't)|unable to|not able to|don't have the "
-    r"ability to|do not have the ability to|am not capable of|not designed to)"
-    r" (?:directly |actually |currently |reliably |really |confidently |accurately "
-    r"|definitively )*(?:listen|listening|process|processing|access|analy[sz]e|play"
-    r"|open|determine|identify|tell|assist|help|provide|answer|decide|judge|say|infer"
-    r"|classify|recogni[sz]e|hear (?:the |any |this |your )?(?:audio|sound|recording"
-    r"|clip|anything))"
-    r"|as an? (?:ai|text|language|large language)\b"
-    r"|(?:text-based|language) (?:ai|model)"
-    r"|(?:no|any) audio (?:was|is|has been|file|input|clip)|didn't (?:provide|attach)"
-    r"|please (?:provide|upload|share|attach)|(?:do not|don't) (?:know|have access)"
-    r"|(?:cannot|can't|can not|could not) be (?:determined|identified|inferred|decided)"
-    r"|not (?:sure|certain|clear|possible)|unsure|uncertain"
-    r"|(?:impossible|hard|difficult) "
-    r"to (?:say|tell|know|determine|identify)|insufficient (?:information|context)"
-    r"|not enough (?:information|context)|undetermined)\b"
-    r"|\bsorry, but\b|无法|不知道|不确定|不清楚",
-    re.I,
-)
 
 
 class Answer(NamedTuple):
@@ -94,6 +71,7 @@ def parse_answer(
     if len(response) > wording.LIMIT:
         found = explicit.answer_of(reader, response[-wording.TAIL :], multi_label)
         return found or Parsed("none", (), "runaway")
+    response = _tags_opened(reader, response)
     exact = spellings.exact(reader, wording.fold(response))
     return exact or _read(reader, response, multi_label, instruction)
 
@@ -110,8 +88,8 @@ def judge_parsed(parsed: Parsed, reference: Sequence[str]) -> Outcome:
       set is the reference and something else. 'other_option': any other choice.
       'none': nothing could be read, or there is no reference.
     """
-    named = {wording.key(label) for label in parsed.labels}
-    wanted = {wording.key(label) for label in reference}
+    named = set(map(spellings.key_of, parsed.labels))
+    wanted = set(map(spellings.key_of, reference))
     if parsed.outcome == "none" or not named or not wanted:
         return "none"
     if named == wanted:
@@ -166,13 +144,33 @@ def _read(reader: Reader, response: str, multi_label: bool, instruction: str) ->
     found = explicit.answer_of(reader, raw, multi_label)
     if found:
         return found
-    text = wording.fold(raw)
+    text = wording.squeeze(wording.fold(raw))
     if not text.strip():
         return Parsed("none", (), "echo" if wording.fold(response).strip() else "empty")
-    if _REFUSAL.search(text):
+    before = ""
+    if all(refusals.committed_part(key)[1] for key in reader.keys):  # no 'not sure'
+        before, text = refusals.committed_part(text)
+    if refusals.is_unable(before + text) or not text.strip():
         return Parsed("none", (), "refusal")
-    return explicit.conclusion_of(reader, text, multi_label) or passages.parsed_of(
+    parsed = explicit.conclusion_of(reader, text, multi_label) or passages.parsed_of(
         reader, passages.read(reader, text), multi_label, "sentence"
+    )
+    named = {reader.options[i] for i in passages.read(reader, before).asserted}
+    return parsed if named <= set(parsed.labels) else Parsed("none", (), "refusal")
+
+
+def _tags_opened(reader: Reader, response: str) -> str:
+    """Keeps an option that stands as a tag, '<happy>', for tags are not read."""
+    if "<" not in response:
+        return response
+    return re.sub(
+        r"<([^<>/\n]{2,80})>",
+        lambda tag: (
+            f" {tag.group(1)} "
+            if spellings.lookup(reader, tag.group(1)) is not None
+            else tag.group()
+        ),
+        response,
     )
 
 
@@ -180,7 +178,7 @@ def _without_question(reader: Reader, raw: str, instruction: str) -> str:
     """Drops sentences of the instruction that the answer repeats."""
     raw = re.sub(r"\bno\.\s?(?=\d)", " ", raw, flags=re.I)  # number
     raw = re.sub(
-        r"(?im)^\s*(?:question|q|user|human|instruction|prompt)\s*:.*$", " ", raw
+        r"(?im)^[ \t]*(?:question|q|user|human|instruction|prompt)[ \t]*:.*$", " ", raw
     )
     if not instruction:
         return raw

@@ -1,16 +1,22 @@
 """The spellings of a list of options: their texts, synonyms, forms and letters."""
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmark import wording
+from benchmark.numbers import NUMERALS, UNITS
 from benchmark.options import Choices, read_choices
 from benchmark.typing import Parsed
 
 Synonyms = tuple[tuple[str, tuple[str, ...]], ...]
+_QUALIFIED = frozenset("<>+%/:~=±≥≤-")  # '<5' is not five
 _OWN_MARKER = re.compile(r"\s*\(?([A-Za-z]|\d{1,2})[).:]\s+(\S.*)$", re.S)
+
+
+_FLOAT = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?").fullmatch
 
 
 class Reader(NamedTuple):
@@ -22,15 +28,16 @@ class Reader(NamedTuple):
     starts: dict[str, tuple[tuple[str, ...], ...]]  # first word -> spellings
     markers: dict[str, int]  # 'A' -> option
     numeric: bool  # some options are numbers
+    values: dict[int, float]  # of the options that are numbers
+    top: tuple[str, ...]  # spellings of the highest, where all options are numbers
+    kinds: frozenset[str]  # of units that options or question name: 'time' ...
 
 
 @functools.lru_cache(maxsize=1024)
 def reader_of(options: tuple[str, ...], synonyms: Synonyms, instruction: str) -> Reader:
     """Returns the reader of a list of options, as `parse_answer` takes them."""
     texts, markers = _markers(options, instruction)
-    keys = tuple(
-        wording.key(text) or " ".join(text.casefold().split()) for text in texts
-    )
+    keys = tuple(map(key_of, texts))
     aliases = _aliases(texts, keys, synonyms)
     starts: dict[str, list[tuple[str, ...]]] = {}
     for alias in aliases:
@@ -40,8 +47,27 @@ def reader_of(options: tuple[str, ...], synonyms: Synonyms, instruction: str) ->
         word: tuple(sorted(found, key=len, reverse=True))
         for word, found in starts.items()
     }
-    numeric = any(alias.isdigit() for alias in aliases)
-    return Reader(options, keys, aliases, ordered, markers, numeric)
+    numeric = any(is_numeral(alias) for alias in aliases)
+    named = wording.tokenize(wording.fold(" ".join((*aliases, instruction)))).words
+    kinds = frozenset(
+        UNITS[word][0] for word in named if len(word) > 1 and word in UNITS
+    )
+    values = {i: float(alias) for alias, (i, _) in aliases.items() if _FLOAT(alias)}
+    whole = 0 < len(values) == len(options)
+    best = max(values, key=lambda i: values[i]) if whole else -1
+    top = tuple(alias for alias, (i, _) in aliases.items() if i == best)
+    return Reader(options, keys, aliases, ordered, markers, numeric, values, top, kinds)
+
+
+def key_of(label: str) -> str:
+    """Returns what is compared of a label, which is never empty but for a blank."""
+    return wording.key(label) or " ".join(label.casefold().split())
+
+
+@functools.lru_cache(maxsize=4096)
+def is_numeral(word: str) -> bool:
+    """Tells whether a folded word is a number, or a part of one: '5', 'hundred'."""
+    return word in NUMERALS or word.replace(".", "").lstrip("-").isdecimal()
 
 
 def _markers(
@@ -74,21 +100,37 @@ def _aliases(
     ranks = (
         [(key, i, "option") for i, key in enumerate(keys)],
         list(_declared(keys, synonyms)),
-        [(wording.key(re.sub(r"\s*\([^()]*\)\s*$", "", text)), i, "form")
-         for i, text in enumerate(texts)],
-        [(form, i, "form") for i, key in enumerate(keys)
-         for form in wording.forms_of(key)],
+        [(part, i, "form") for i, text in enumerate(texts)
+         for part in _without_and_within(text)],
     )  # fmt: skip
     aliases: dict[str, tuple[int, str]] = {}
-    for rank in ranks:
+    for rank in itertools.chain(ranks, (_forms(aliases),)):
         fresh: dict[str, set[tuple[int, str]]] = {}
         for alias, label, kind in rank:
             if alias and alias not in aliases:
                 fresh.setdefault(alias, set()).add((label, kind))
         for alias, claims in fresh.items():
-            if len(claims) == 1 or rank is ranks[0]:
+            same = (
+                rank is ranks[0] and len({texts[i].casefold() for i, _ in claims}) == 1
+            )
+            if len(claims) == 1 or same:
                 aliases[alias] = min(claims)
     return aliases
+
+
+def _forms(aliases: dict[str, tuple[int, str]]) -> Iterator[tuple[str, int, str]]:
+    """Yields the other forms of what the ranks before have collected."""
+    for alias, (label, _) in list(aliases.items()):
+        yield from ((form, label, "form") for form in wording.forms_of(alias))
+
+
+def _without_and_within(text: str) -> tuple[str, ...]:
+    """'adult (20-40)' is named by 'adult', and by '20-40' where that is a span."""
+    found = re.match(r"(.*?)\s*\(([^()]*)\)\s*$", text, re.S)
+    if not found:
+        return ()
+    outer, inner = map(wording.key, found.groups())
+    return (outer, inner) if len(inner.split()) > 1 else (outer,)
 
 
 def _declared(
@@ -114,8 +156,11 @@ def exact(reader: Reader, text: str) -> Parsed | None:
     if "?" in text or len(text) > 400:
         return None
     tokens = wording.tokenize(text)
-    words = [word for word in tokens.words if not wording.is_mark(word)]
-    if len(words) > 1 and words[0] in ("a", "an", "the"):
+    if reader.numeric and _QUALIFIED.intersection(tokens.words):
+        return None
+    words = tuple(word for word in tokens.words if not wording.is_mark(word))
+    article = len(words) > 1 and words[0] in ("a", "an", "the")
+    if article and tokens.words[:2] == words[:2]:
         words = words[1:]
     found = reader.aliases.get(" ".join(words))
     if found:
