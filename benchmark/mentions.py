@@ -1,5 +1,6 @@
 """Finds where a passage names options: spellings, letters, and lists of all of them."""
 
+import re
 from typing import NamedTuple
 
 from benchmark import spellings, wording
@@ -19,7 +20,10 @@ _POLAR_OPENED = wording.word_set(
 )
 _CLOSING = frozenset(".,;:!?\n)]}\"'-")
 _NEVER_OPENED = wording.word_set("oh ah there has have had hear heard contains with in")
-_ORDINAL = wording.word_set("st nd rd th")
+_CUT = wording.word_set(
+    "st nd rd th point x third thirds half halves quarter quarters fourths fifths"
+)
+_POWER = re.compile(r"e\d+").fullmatch
 _MARKED = wording.word_set("option choice answer letter alternative candidate number")
 _SKIPPED = frozenset('(),/&:-"<>+~')
 _CHOSEN = frozenset({"is", "be", ",", "or", "and", "choose", "select", ":", '"'})
@@ -45,6 +49,9 @@ def find(reader: Reader, tokens: wording.Tokens) -> list[Mention]:
     found: list[Mention] = []
     i = 0
     while i < len(tokens.words):
+        if tokens.words[i] not in reader.starts and not reader.markers:
+            i += 1
+            continue
         mention = (
             _spelling_at(reader, tokens.words, i)
             or _marker_at(reader, tokens, i)
@@ -87,12 +94,12 @@ def _whole_number(
     before = words[i - 1] if i else "\n"
     after = words[end] if end < len(words) else "\n"
     if spellings.is_numeral(alias[0]) and (
-        spellings.is_numeral(before) or before in ("minus", "negative", "point")
+        spellings.is_numeral(before) or before in ("minus", "negative", "point", "$")
     ):
         return False
     if not spellings.is_numeral(alias[-1]):
         return True
-    if spellings.is_numeral(after) or after in _ORDINAL or after == "point":
+    if spellings.is_numeral(after) or after in _CUT or _POWER(after):
         return False
     if words[end : end + 3] == ("and", "a", "half"):
         return False
@@ -102,7 +109,7 @@ def _whole_number(
 
 def _elliptic_at(reader: Reader, words: tuple[str, ...], i: int) -> Mention | None:
     """'acoustic or electric guitar' names the acoustic guitar too."""
-    if words[i] not in reader.starts or words[i + 1 : i + 2] not in _JOINING:
+    if words[i + 1 : i + 2] not in _JOINING:
         return None
     later = reader.starts.get(words[i + 2], ()) if i + 2 < len(words) else ()
     for alias in reader.starts.get(words[i], ()):

@@ -22,12 +22,13 @@ _NOT = wording.word_set(
 _NO = wording.word_set(
     "no without lack lacks lacking absence unlike except excluding exclude excludes "
     "non hardly barely scarcely seldom rarely than deny denies denied less fewer un "
-    "nobody nowhere absent devoid avoid avoids avoiding fails fail failed refuses "
+    "nobody nowhere nothing ex pseudo quasi semi anti stop stops ceased absent devoid "
+    "avoid avoids avoiding fails fail failed refuses "
     "refuse disagree doubt doubts doubtful unlikely impossible improbable wrong "
     "incorrect false untrue inaccurate mistaken mistake"
 )
 # Deny what follows within so many words, but not in 'a few', 'a little'.
-_SCANT = {"few": 3, "little": 0, "minimal": 0, "zero": 0}
+_SCANT = {"few": 3, "little": 0, "minimal": 0, "zero": 0, "0": 1}
 _LESSER = wording.word_set(
     "worse lower poorer weaker quieter softer slower shorter smaller less fewer"
 )
@@ -47,11 +48,14 @@ _NO_PHRASES = (
     ("anything", "but"),
     ("everything", "but"),
     ("all", "but"),
+    ("away", "from"),
+    ("used", "to"),
+    ("so", "called"),
     ("other", "than"),
     ("opposite", "of"),
 )
 _BOUNDS = wording.word_set(
-    ". ; ! ? \n : but however though although yet whereas while so because since "
+    ". ; ! ? \n : > but however though although yet whereas while so because since "
     "therefore thus hence which instead 但 而"
 )
 _VERBS = wording.word_set(
@@ -75,6 +79,9 @@ _AUXILIARY = wording.word_set(
     "is are was were would should could can may might seems does do did be will has "
     "cannot"
 )
+_COPULAS = (("is",), ("would",), ("seems",), ("cannot",))
+_UNSTRESSED = wording.word_set("be been also very the a an clearly quite")
+_CROSSES = frozenset("\u274c\u2717\u2718\u2715\u2716")
 _DENIED = wording.word_set(
     "not never absent wrong incorrect unlikely excluded missing lacking impossible "
     "false inaccurate untrue unsupported"
@@ -169,14 +176,30 @@ def _status(scene: Scene, group: list[Mention]) -> Status:
     negation = _negation(before)
     if negation:
         return negation
-    if words[group[-1].start] in _POLAR:  # 'No, it is not' says no
-        return "asserted"
+    after = _clause_after(words, end)
+    might = any(word in _MIGHT or word.endswith("'d") for word in before)
+    if might and ("were" in after or _IF.intersection(after)):
+        return "ignored"
+    if _marked_false(words, end, inside):
+        return "negated"
+    if words[group[-1].start] in _POLAR and words[end : end + 1] not in _COPULAS:
+        return "asserted"  # 'No, it is not' says no
     if _denied_after(words, end, inside):
         return "negated"
-    after = _clause_after(words, end)
-    if _MIGHT.intersection(before) and _IF.intersection(after):
-        return "ignored"
     return "unclear" if _compared(after) else "asserted"
+
+
+def _marked_false(words: tuple[str, ...], end: int, inside: list[bool]) -> bool:
+    """'happy: no', 'happy (wrong)', 'happy = 0'; not the no of another mention."""
+    if words[end : end + 1] and words[end] in _CROSSES:
+        return True
+    mark, said, after = (*words[end : end + 3], "\n", "\n", "\n")[:3]
+    if mark == '"':  # of a key
+        mark, said, after = (*words[end + 1 : end + 4], "\n", "\n", "\n")[:3]
+        end += 1
+    if mark not in (":", "-", "=", "(") or any(inside[end + 1 : end + 2]):
+        return False
+    return (said in _DENIED or said in ("no", "0")) and wording.is_mark(after)
 
 
 def _clause_after(words: tuple[str, ...], end: int) -> tuple[str, ...]:
@@ -253,7 +276,7 @@ def _denied_after(words: tuple[str, ...], end: int, inside: list[bool]) -> bool:
 
 
 def _denies(following: tuple[str, ...]) -> bool:
-    skipped = [word for word in following if word not in ("be", "been", "also", "very")]
+    skipped = [word for word in following if word not in _UNSTRESSED]
     return bool(skipped) and (
         skipped[0] in _DENIED or tuple(skipped[:2]) in (("ruled", "out"), ("out", "of"))
     )

@@ -11,6 +11,7 @@ Two steps, so that a reading never depends on what is right:
 docs/benchmark_parsing.md.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -147,16 +148,24 @@ def _read(reader: Reader, response: str, multi_label: bool, instruction: str) ->
     text = wording.squeeze(wording.fold(raw))
     if not text.strip():
         return Parsed("none", (), "echo" if wording.fold(response).strip() else "empty")
-    before = ""
-    if all(refusals.committed_part(key)[1] for key in reader.keys):  # no 'not sure'
-        before, text = refusals.committed_part(text)
+    before, text = (
+        ("", text) if _may_decline(reader.keys) else refusals.committed_part(text)
+    )
     if refusals.is_unable(before + text) or not text.strip():
         return Parsed("none", (), "refusal")
     parsed = explicit.conclusion_of(reader, text, multi_label) or passages.parsed_of(
         reader, passages.read(reader, text), multi_label, "sentence"
     )
+    if not before:
+        return parsed
     named = {reader.options[i] for i in passages.read(reader, before).asserted}
     return parsed if named <= set(parsed.labels) else Parsed("none", (), "refusal")
+
+
+@functools.lru_cache(maxsize=1024)
+def _may_decline(keys: tuple[str, ...]) -> bool:
+    """Whether an option itself says 'not sure' or 'cannot tell'."""
+    return not all(refusals.committed_part(key)[1] for key in keys)
 
 
 def _tags_opened(reader: Reader, response: str) -> str:

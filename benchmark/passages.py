@@ -66,6 +66,10 @@ _RATING = re.compile(rf"(?<!\w){_COUNT}\w{{0,12}} out of {_COUNT}", re.I)
 _ZERO_OF = re.compile(r"\bzero (?=(?:\w+ )?(?:noise|distortion|interference)\b)", re.I)
 
 
+_MEN = wording.word_set("man men male males boy boys")
+_WOMEN = wording.word_set("woman women female females girl girls")
+
+
 class Reading(NamedTuple):
     """What one passage says of the options."""
 
@@ -82,8 +86,11 @@ def read(reader: Reader, text: str) -> Reading:
     text, quoted = _unquoted(reader, text)
     tokens = wording.tokenize(_plain(reader, text))
     named = mentions.find(reader, tokens)
+    if not named:
+        return Reading((), (), (), quoted, False, False)
     kept, echo = mentions.without_echo(reader, tokens.words, named)
-    kept = _without_parts(reader, tokens.words, kept)
+    if reader.numeric:
+        kept = _without_parts(reader, tokens.words, kept)
     groups = negation.groups_of(tokens.words, kept)
     found: dict[negation.Status, list[Mention]] = {
         "asserted": [], "negated": [], "unclear": [], "ignored": [],
@@ -109,10 +116,13 @@ def read(reader: Reader, text: str) -> Reading:
 
 def _plain(reader: Reader, text: str) -> str:
     """Takes idioms out, and says of bounds that they are no values."""
-    text = _NO_ONE.sub("nobody", _IDIOMS.sub(f" {wording.GAP} ", text))
-    text = _SHARP.sub(r"\1#", _FLAT.sub(r"\1b", text))
+    text = _IDIOMS.sub(f" {wording.GAP} ", text)
+    if "sharp" in text or "flat" in text:
+        text = _SHARP.sub(r"\1#", _FLAT.sub(r"\1b", text))
     text = _STATED.sub(lambda said: "that" if said[1] else "not that", text)
-    text = _PRONOUN_ONE.sub(rf"\1 {wording.GAP}", text)
+    if "one" in text.lower():
+        text = _NO_ONE.sub("nobody", text)
+        text = _PRONOUN_ONE.sub(rf"\1 {wording.GAP}", text)
     if not reader.numeric:
         return text if reader.markers else _BULLETS.sub(" ", text)
     text = _RATIO.sub(wording.GAP, _SCALE.sub(wording.GAP, text))
@@ -135,6 +145,8 @@ def _without_parts(
 ) -> list[Mention]:
     """'Two speakers: one man and one woman' says two: its parts add up to it."""
     values = [reader.values.get(mention.label, math.nan) for mention in named]
+    if _persons_apart(words, named):
+        return []
     if len(values) < 3:
         return named
     told = words[named[0].end : named[1].start]
@@ -145,6 +157,13 @@ def _without_parts(
     )
     apart = len(told) > 1 or told in ((":",), ("(",), ("-",))
     return named[:1] if counted and apart and values[0] == sum(values[1:]) else named
+
+
+def _persons_apart(words: tuple[str, ...], named: list[Mention]) -> bool:
+    """'Two men and a woman' counts neither all of them nor only the men."""
+    parts = [word for m in named for word in words[m.end : m.end + 1]]
+    counted = len(parts) == len(named) and all(w in _MEN or w in _WOMEN for w in parts)
+    return counted and bool(_MEN.intersection(words) and _WOMEN.intersection(words))
 
 
 def _unquoted(reader: Reader, text: str) -> tuple[str, bool]:

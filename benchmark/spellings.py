@@ -12,7 +12,7 @@ from benchmark.options import Choices, read_choices
 from benchmark.typing import Parsed
 
 Synonyms = tuple[tuple[str, tuple[str, ...]], ...]
-_QUALIFIED = frozenset("<>+%/:~=±≥≤-")  # '<5' is not five
+_QUALIFIED = frozenset("<>+%/:~=±≥≤-$")  # '<5' is not five
 _OWN_MARKER = re.compile(r"\s*\(?([A-Za-z]|\d{1,2})[).:]\s+(\S.*)$", re.S)
 
 
@@ -27,6 +27,7 @@ class Reader(NamedTuple):
     aliases: dict[str, tuple[int, str]]  # folded spelling -> option, kind
     starts: dict[str, tuple[tuple[str, ...], ...]]  # first word -> spellings
     markers: dict[str, int]  # 'A' -> option
+    longest: int  # words of a spelling
     numeric: bool  # some options are numbers
     values: dict[int, float]  # of the options that are numbers
     top: tuple[str, ...]  # spellings of the highest, where all options are numbers
@@ -56,7 +57,10 @@ def reader_of(options: tuple[str, ...], synonyms: Synonyms, instruction: str) ->
     whole = 0 < len(values) == len(options)
     best = max(values, key=lambda i: values[i]) if whole else -1
     top = tuple(alias for alias, (i, _) in aliases.items() if i == best)
-    return Reader(options, keys, aliases, ordered, markers, numeric, values, top, kinds)
+    longest = max((len(alias.split()) for alias in aliases), default=0)
+    return Reader(
+        options, keys, aliases, ordered, markers, longest, numeric, values, top, kinds
+    )
 
 
 def key_of(label: str) -> str:
@@ -153,7 +157,7 @@ def lookup(reader: Reader, text: str) -> int | None:
 
 def exact(reader: Reader, text: str) -> Parsed | None:
     """The whole answer is one spelling, or one letter."""
-    if "?" in text or len(text) > 400:
+    if "?" in text or len(text.split(None, reader.longest + 4)) > reader.longest + 4:
         return None
     tokens = wording.tokenize(text)
     if reader.numeric and _QUALIFIED.intersection(tokens.words):

@@ -54,6 +54,8 @@ _MARKUP = re.compile(
     r"\*+|^[ \t]*(?:#+[ \t]|>+[ \t](?![ \t]*[\d.]))[ \t]*|(?<![A-Za-z\d])`+|`+", re.M
 )
 
+_RUN = re.compile(r"\s{2,}|[^\S \n]")
+
 # A row holds the spellings of one word. They are interchangeable in an answer, unless
 # two options of the same list stand in one row.
 FORMS = tuple(
@@ -213,7 +215,7 @@ def _folded_forms() -> tuple[tuple[str, ...], ...]:
 
 def squeeze(text: str) -> str:
     """Makes each run of white space one line end, if it holds one, or one space."""
-    return re.sub(r"\s+", lambda run: "\n" if "\n" in run.group() else " ", text)
+    return _RUN.sub(lambda run: "\n" if "\n" in run.group() else " ", text)
 
 
 def word_set(words: str) -> frozenset[str]:
