@@ -35,7 +35,7 @@ _KNOWN = frozenset(_LABELS) | frozenset(_OTHER_LABELS)
 
 FRAMES_PER_SECOND = 100
 MAX_SECONDS = 120.0  # no clip of the task is as long: what is later is no time
-_TIME = r"(?:(\d{1,2}):)?(\d{1,5}(?:\.\d{1,9})?)(?!\d|[.:]\d)"
+_TIME = r"(?:(\d{1,2}):)?(\d{1,5}(?:\.\d{1,40})?)(?!\d|[.:]\d)"
 _UNIT = r"\s{0,3}(?:s|sec|secs|seconds?)?\b"
 _LINK = r"(?:to|and|until|till|through|ends?|end_time|stop|at|time)"
 _BETWEEN = rf"\W{{0,9}}(?:{_LINK}\b\W{{0,9}}){{0,3}}"
