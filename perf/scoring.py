@@ -304,8 +304,8 @@ def page(rows: list[Row], runs: list[tuple[str, float, int]]) -> str:
         "",
         "A resample is a confusion matrix drawn from a multinomial distribution, which "
         "is the same in distribution and does not grow with the number of examples. "
-        "With several labels to an example the kinds of examples, hits, false and "
-        "missed labels apart, are drawn in the same way: many, yet fewer than examples.",
+        "With several labels to an example the kinds of examples, by hits, false and "
+        "missed labels, are drawn in the same way: many, yet fewer than examples.",
         "",
         f"`python -m benchmark score` on {PREDICTIONS:,} predictions, start of Python "
         "included; half of the closed answers are sentences that no other has:",
