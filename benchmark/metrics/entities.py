@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmark.metrics.pairs import MAX_CHARACTERS, Pairs, overlap, read_pairs
+from benchmark.metrics.spans import TURN
 from benchmark.normalisers import english_v1
 
 # The combined labels of SLUE, and the finer ones of OntoNotes 5 that they stand for.
@@ -106,7 +107,8 @@ def time_spans(text: str) -> Spans:
     by `MAX_SECONDS`.
     """
     spans, num_unread = [], 0
-    for found in _SPAN.finditer(text[:MAX_CHARACTERS]):
+    text = TURN.sub(r"(\2, \3)", text[:MAX_CHARACTERS])  # a phrase may be a number
+    for found in _SPAN.finditer(text):
         start, stop = _seconds(found[1], found[2]), _seconds(found[3], found[4])
         if start < stop <= MAX_SECONDS:
             frames = [round(time * FRAMES_PER_SECOND) for time in (start, stop)]

@@ -37,7 +37,7 @@ _TO = (
     r"(?:[_ ]?time)?)\"?(?:\s(?:at|of))?\s{0,3}[:=]?\s{0,3})?[\[(]?"
 )
 _PAIR = re.compile(_TIME.format("a") + _TO + _TIME.format("b"), re.I)
-_TURN = re.compile(
+TURN = re.compile(
     r"\(\s{0,3}([^(),\n]{1,80}),\s{0,3}(\d[^\s(),]{0,60})\s?s?,"
     r"\s{0,3}(\d[^\s(),]{0,60})\s?s?\s{0,3}\)"
 )
@@ -153,6 +153,7 @@ def read_notes(text: str) -> tuple[Note, ...]:
     """
     text = wording.fold(text)
     rows = [note for row in _json_rows(text) for note in _row_note(row)]
+    rows = rows or list(_turn_notes(text))
     if rows:
         return tuple(rows[:MAX_SPANS])
     marks = _note_marks(text)
@@ -218,11 +219,14 @@ def _sound(span: Span) -> bool:
 
 def _json_rows(text: str) -> list[Any]:
     """Returns the items of a JSON list or object, wherever it begins; [] if none."""
-    first = re.search(r"[\[{]\s*[\[{\"]", text[:2000])
+    first = re.search(r"[\[{]\s*[\[{\"']", text[:2000])
     if not first:
         return []
+    text = text[first.start() :]
+    if '"' not in text:  # as Python writes it
+        text = text.replace("'", '"')
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[first.start() :])
+        found, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):  # not JSON, or nested without end
         return []
     if isinstance(found, dict):
@@ -275,6 +279,12 @@ def _row_note(row: Any) -> Iterator[Note]:
         yield Note(onset, pitch)
 
 
+def _turn_notes(text: str) -> Iterator[Note]:
+    """'(60, 0.5, 1.0)' or '(C4, 0.5, 1.0)': pitch, onset, end."""
+    for name, onset, end in TURN.findall(text):
+        yield from _row_note({"pitch": name, "onset": onset, "end": end})
+
+
 def _field(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
     for key in keys:
         if key in row:
@@ -305,7 +315,7 @@ def _rttm(text: str) -> Iterator[Span]:
 
 def _turns(text: str) -> Iterator[Span]:
     """'(speaker, 0.5, 2.3)': the first of the three is a name, be it a number."""
-    for name, *times in _TURN.findall(text):
+    for name, *times in TURN.findall(text):
         start, end = map(_number, times)
         if start is not None and end is not None:
             yield Span(start, end, wording.key(name))

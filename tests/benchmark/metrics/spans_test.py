@@ -41,6 +41,8 @@ SAME_SPANS = [
     ' {"speaker": "Speaker B", "start": "2.3", "end": 4}]',
     '```json\n{"segments": [{"label": "Speaker A", "onset": 0.5, "offset": 2.3},'
     ' {"label": "Speaker B", "onset": 2.3, "offset": 4}]}\n```',
+    "[{'speaker': 'Speaker A', 'start': 0.5, 'end': 2.3},"
+    " {'speaker': 'Speaker B', 'start': 2.3, 'end': 4}]",
     '{"Speaker A": [[0.5, 2.3]], "Speaker B": [[2.3, 4]]}',
     '[["Speaker A", 0.5, 2.3], [2.3, 4, "Speaker B"]]',
     "SPEAKER f 1 0.5 1.8 <NA> <NA> Speaker-A <NA> <NA>\n"
@@ -153,6 +155,9 @@ def test_times_are_read(text, times):
         "0.5 C4\n1.0 E4",
         "note 60 at 0.5, note 64 at 1.0",
         "60: 0.5-1.0, 64: 1.0-1.5",
+        "(60, 0.5, 1.0) (64, 1.0, 1.5)",
+        "[('C4', 0.5, 1.0), ('E4', 1.0, 1.5)]",
+        "[{'pitch': 60, 'start': 0.5}, {'pitch': 'E4', 'start': 1.0}]",
         "MIDI note number 60: 0.5\nMIDI note number 64: 1.0",
         '[{"pitch": 60, "start": 0.5}, {"note": "E4", "onset": 1.0}]',
     ],
