@@ -25,7 +25,7 @@ POSITION_STATS = ("expected", "valid", "error")
 FLAT = 1e-12  # variances below this share of the mean square count as 0
 MAX_EXACT = 1e12  # larger values have squares without meaning
 _COORDINATE = re.compile(
-    r"(?<![\w.])[-+]?\d{1,9}(?:\.\d{1,12})?(?:e[-+]?\d{1,2})?(?![\w])"
+    r"(?<![\w.])[-+]?\d{1,9}(?:\.\d{1,40})?(?:e[-+]?\d{1,2})?(?![\w])"
 )
 _DEGREES = re.compile(r"deg(?:ree)?s?\b|°|\brad", re.I)
 

@@ -34,20 +34,51 @@ def test_replicates_have_the_spread_of_resampled_examples(distinct, rng):
     assert np.std(drawn) == pytest.approx(values.std() / 6000**0.5, rel=0.08)
 
 
+def never_count(monkeypatch):
+    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 0)
+    monkeypatch.setattr(intervals, "EQUAL_ROWS", 10**9)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.1, 0.2, 0.1], [3.0] * 5, [1e15, 1e15 + 1, 1e15], [1e308, 1.0, 1e308]],
+)
+def test_equal_rows_are_found_and_no_other(values):
+    statistics = as_statistics(values)
+    rows, counts = intervals._distinct(statistics)
+    expected = np.unique(statistics, axis=0, return_counts=True)
+    np.testing.assert_array_equal(rows, expected[0])
+    np.testing.assert_array_equal(counts, expected[1])
+
+
+def test_counts_are_drawn_of_many_rows_if_most_are_equal(rng):
+    few = as_statistics(rng.integers(0, 3000, 60_000))
+    assert len(intervals._distinct(few)[0]) == 3000
+    assert intervals._distinct(as_statistics(rng.integers(0, 6000, 60_000))) is None
+    assert intervals._distinct(as_statistics([1.0, math.nan])) is None
+
+
 def test_both_ways_of_drawing_give_the_same_distribution(rng, monkeypatch):
     units = as_statistics(rng.integers(0, 4, 300) / 3)
     fast = intervals.replicates(mean_of, units, 4000, 1)
-    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 1)
+    never_count(monkeypatch)
     slow = intervals.replicates(mean_of, units, 4000, 1)
     assert scipy.stats.ks_2samp(fast, slow).pvalue > 1e-3
 
 
 def test_a_block_at_a_time_draws_as_many_samples_as_asked(rng, monkeypatch):
-    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 1)
+    never_count(monkeypatch)
     monkeypatch.setattr(intervals, "_BLOCK_CELLS", 70)
     sums = intervals.resampled_sums(as_statistics(rng.normal(size=10)), 33, 0)
     assert sums.shape == (33, 2)
     assert np.all(sums[:, 1] == 10)
+
+
+def test_blocks_of_counts_change_nothing(rng, monkeypatch):
+    units = as_statistics(rng.integers(0, 5, 100))
+    whole = intervals.resampled_sums(units, 33, 0)
+    monkeypatch.setattr(intervals, "_BLOCK_CELLS", 50)
+    np.testing.assert_array_equal(intervals.resampled_sums(units, 33, 0), whole)
 
 
 def test_the_same_seed_gives_the_same_replicates(rng):
