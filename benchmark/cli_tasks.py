@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from benchmark import instances, tasks, validation
+from benchmark import instances, tasks, validation, writing
 from benchmark.display import WIDTH, number, printable
 from benchmark.errors import InputError, MachineError, Problems
 from benchmark.typing import Task
@@ -211,7 +211,7 @@ def prepare(args: argparse.Namespace) -> int:
     place = _download(source) if source.is_hub else source.place
     problems = Problems(strict=args.strict)
     rows = instances.read_instance(place, source.task, source.instance, problems)
-    count = instances.write_instance(args.out, rows, problems)
+    count = writing.write_instance(args.out, rows, problems)
     about = tasks.about(source.task, source.instance, source.revision)
     path = pathlib.Path(args.out) / tasks.INSTANCE_FILE
     try:

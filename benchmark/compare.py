@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from benchmark import display, figures, intervals, score
+from benchmark import display, figures, intervals, measures
 from benchmark.errors import InputError, Problems
 from benchmark.metrics.paired import holm
 from benchmark.results import Results, Row, read_results, read_rows
+from benchmark.score import instance_seed
 from benchmark.typing import Task
 
 ALPHA = 0.05
@@ -145,7 +146,7 @@ def plot(comparison: Comparison) -> bytes:
     return figures.dumbbell(pairs, comparison.model_a, comparison.model_b, label)
 
 
-def _same_profile(a: Results, b: Results) -> score.Profile:
+def _same_profile(a: Results, b: Results) -> measures.Profile:
     """Returns the profile that both were scored in."""
     found = {
         result.model: result.scores[0].provenance.get("profile", "strict")
@@ -189,11 +190,11 @@ def _pairs(
 def _difference(
     task: Task,
     pairs: Sequence[tuple[Row, Row]],
-    profile: score.Profile,
+    profile: measures.Profile,
     num_resamples: int,
     seed: int,
 ) -> Difference:
-    measure = score.measure_of(task, profile)
+    measure = measures.measure_of(task, profile)
     folds = list(dict.fromkeys(a.instance for a, _ in pairs))
     fold = np.array([folds.index(a.instance) for a, _ in pairs])
     statistics = [
@@ -210,7 +211,7 @@ def _difference(
         *statistics,
         clusters=intervals.usable_clusters([a.speaker for a, _ in pairs]),
         num_resamples=num_resamples,
-        seed=score.instance_seed(task.name, seed),
+        seed=instance_seed(task.name, seed),
         binary=measure.binary and len(folds) == 1,
     )
     value_a, value_b = (float(compute(side.sum(axis=0))) for side in statistics)

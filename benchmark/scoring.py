@@ -12,6 +12,7 @@ from benchmark import display, predictions, results, score, tasks
 from benchmark.aggregate import chance_corrected
 from benchmark.errors import InputError, MachineError, Problems
 from benchmark.instances import read_instance
+from benchmark.measures import STRICT, Settings
 from benchmark.results import EXAMPLES, Results
 from benchmark.typing import Example, Prediction, Score, Task, Verdict
 
@@ -25,7 +26,7 @@ class Job(NamedTuple):
     verdicts: pathlib.Path | None = None
     task_names: tuple[str, ...] = ()  # tasks or instances; () = those of predictions
     model: str = ""  # '' = the one that the predictions name
-    settings: score.Settings = score.STRICT
+    settings: Settings = STRICT
 
 
 def score_predictions(

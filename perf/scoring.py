@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmark import score
+from benchmark import confusions
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmark_speed_scoring.md"
 EXAMPLES, LABELS, RESAMPLES = 1_000_000, 10, 1_000
@@ -61,7 +61,7 @@ def point_rows(truth: np.ndarray, said: np.ndarray) -> list[Row]:
     from sklearn import metrics
 
     def ours() -> float:
-        return float(score.f1_of(confusion(truth, said)[None])[0])
+        return float(confusions.f1_of(confusion(truth, said)[None])[0])
 
     wanted = metrics.f1_score(truth, said, average="macro")
     np.testing.assert_allclose(ours(), wanted, rtol=1e-12)
@@ -92,7 +92,7 @@ def bootstrap_rows(truth: np.ndarray, said: np.ndarray) -> list[Row]:
 
     def ours() -> np.ndarray:
         cells = truth * (LABELS + 1) + said
-        return score.macro_f1(cells, LABELS, (), RESAMPLES, 0)[1]
+        return confusions.macro_f1(cells, LABELS, (), RESAMPLES, 0)[1]
 
     def loop(one: Callable[[np.ndarray, np.ndarray], Any]) -> list[float]:
         rng = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def bootstrap_rows(truth: np.ndarray, said: np.ndarray) -> list[Row]:
         return metrics.f1_score(a, b, average="macro")
 
     def by_numpy(a: np.ndarray, b: np.ndarray) -> float:
-        return float(score.f1_of(confusion(a, b)[None])[0])
+        return float(confusions.f1_of(confusion(a, b)[None])[0])
 
     check_spread(ours(), truth, said)
     task = f"{RESAMPLES:,}-resample bootstrap of macro-F1"
@@ -126,7 +126,7 @@ def check_spread(drawn: np.ndarray, truth: np.ndarray, said: np.ndarray) -> None
     some = []
     for _ in range(40):
         rows = rng.integers(0, EXAMPLES, EXAMPLES)
-        some.append(score.f1_of(confusion(truth[rows], said[rows])[None])[0])
+        some.append(confusions.f1_of(confusion(truth[rows], said[rows])[None])[0])
     assert abs(np.mean(some) - drawn.mean()) < 4 * drawn.std() / 40**0.5
     assert 0.6 < np.std(some) / drawn.std() < 1.5
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmark import compare, intervals, results, score
+from benchmark import compare, intervals, measures, results
 from benchmark.errors import InputError
 from tests.benchmark.scored import CLOSED, TASKS, WORDS, write_model
 
@@ -93,7 +93,7 @@ def test_other_data_are_refused(tmp_path):
 def test_another_profile_is_refused(tmp_path, monkeypatch):
     write_model(tmp_path / "a", "a", 0.9, (WORDS,))
     monkeypatch.setattr(
-        "tests.benchmark.scored.SETTINGS", score.Settings("parity", num_resamples=9)
+        "tests.benchmark.scored.SETTINGS", measures.Settings("parity", num_resamples=9)
     )
     write_model(tmp_path / "b", "b", 0.9, (WORDS,))
     with pytest.raises(InputError, match="a: strict, b: parity"):
