@@ -8,9 +8,17 @@ from typing import Any
 
 from benchmark import intervals, tasks
 from benchmark.measures import Measure, Settings
-from benchmark.typing import Example, Task, Verdict
+from benchmark.typing import Example, Score, Task, Verdict
 
 VERSION = "1"  # of this way of scoring
+_MUST_AGREE = {  # key of the provenance -> its name in a message
+    "data_sha256": "data",
+    "profile": "profile",
+    "judge_mode": "what the judge decides",
+    "task_record": "record of the task",
+    "metric_version": "version of the metric",
+    "scoring_version": "version of the scoring",
+}
 JUDGES_OF_RECORD = ("gpt-4o", "llama-3.1-8b-instruct")  # of paper and released code
 
 
@@ -33,6 +41,10 @@ def comparability(
     revision = str(given.get("data_revision") or "")
     if recorded and revision and revision != recorded:
         notes.append(f"data of revision {revision[:12]}, released: {recorded[:12]}")
+    elif recorded and not revision and task.phase != "user":
+        notes.append(f"revision of the data not known, released: {recorded[:12]}")
+    elif not recorded and task.phase != "user":
+        notes.append("the revision of the released data is not known")
     released = task.num_examples
     if released and len(task.instances) < 2 and len(examples) != released:
         notes.append(f"{len(examples)} of {released} released examples")
@@ -79,6 +91,38 @@ def sources(task, examples, rows, verdicts, settings, measure) -> dict[str, Any]
         **settings._asdict(),
         "versions": versions(),
     }
+
+
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the provenance of a mean of instances.
+
+    What differs between the instances is a list, one entry an instance.
+    """
+    names = dict.fromkeys(name for part in parts for name in part)
+    found = {name: [part.get(name) for part in parts] for name in names}
+    return {
+        name: values[0] if all(v == values[0] for v in values) else values
+        for name, values in found.items()
+    }
+
+
+def scored_apart(scores: Sequence[Score]) -> list[str]:
+    """Returns in what scores of one task differ beside the model; [] where in nothing.
+
+    Args:
+      scores: headline scores of one task, one a model.
+    """
+    told = []
+    for key, name in _MUST_AGREE.items():
+        if len({repr(score.provenance.get(key)) for score in scores}) > 1:
+            told.append(name)
+    judges = [repr(score.provenance.get("judge")) for score in scores if _needed(score)]
+    return [*told, "judge"] if len(set(judges)) > 1 else told
+
+
+def _needed(score: Score) -> bool:
+    """True where a judge decided, or there were answers that one could decide."""
+    return bool(score.provenance.get("judge") or score.num_unreadable)
 
 
 def data_hash(examples: Iterable[Example]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmark import display
 from benchmark.errors import InputError, MachineError
+from benchmark.tasks import from_record
 from benchmark.typing import Score, Task
 
 FORMAT = 1
@@ -121,7 +122,7 @@ def read_results(folder: pathlib.Path) -> Results:
             str(record["model"]),
             tuple(_score(fields) for fields in record["scores"]),
             tuple(_score(fields) for fields in record["task_scores"]),
-            {name: _task(fields) for name, fields in record["tasks"].items()},
+            {name: from_record(fields) for name, fields in record["tasks"].items()},
             record["problems"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -179,12 +180,3 @@ def _plain(value: Any) -> Any:
 
 def _score(fields: dict[str, Any]) -> Score:
     return Score(**{**fields, "notes": tuple(fields["notes"])})
-
-
-def _task(fields: dict[str, Any]) -> Task:
-    """Turns the lists of JSON back into the tuples of a `Task`."""
-    return Task(**{name: _tuples(value) for name, value in fields.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

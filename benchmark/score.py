@@ -16,7 +16,7 @@ from jaxtyping import Float
 from benchmark import intervals
 from benchmark.confusions import macro_f1
 from benchmark.measures import STRICT, Profile, Settings
-from benchmark.provenance import comparability, sources
+from benchmark.provenance import comparability, merged, sources
 from benchmark.readings import read_classes, read_values
 from benchmark.results import Row
 from benchmark.typing import Example, Prediction, Score, Task, Verdict
@@ -109,8 +109,9 @@ def score_instance(
 def average_folds(folds: Sequence[Evaluated]) -> Score:
     """Returns a task's score: the mean over its instances, which weigh the same.
 
-    The interval comes from resampling within each instance. Where one has no value,
-    the mean has none.
+    The interval comes from resampling within each instance, or, where an instance is
+    all right or all wrong and leaves nothing to vary, from the instances' intervals.
+    Where one has no value, the mean has none.
 
     Args:
       folds: one an instance, at least one.
@@ -123,6 +124,9 @@ def average_folds(folds: Sequence[Evaluated]) -> Score:
     value = sum(known) / len(heads) if len(known) == len(heads) else None
     replicates = np.mean([fold.replicates for fold in folds], axis=0)
     bounds = intervals.interval(replicates) if value is not None else (None, None)
+    if value is not None and any(map(_is_rigid, folds)):
+        parts = [(head.value or 0.0, head.low, head.high) for head in heads]
+        bounds = intervals.mean_interval(parts)
     notes = dict.fromkeys(note for head in heads for note in head.notes)
     found = [head.provenance.get("majority") for head in heads]
     majorities = [majority for majority in found if majority is not None]
@@ -137,11 +141,17 @@ def average_folds(folds: Sequence[Evaluated]) -> Score:
         num_unreadable=sum(head.num_unreadable for head in heads),
         notes=(f"mean of {len(heads)} instances", *notes),
         provenance={
-            **first.provenance,
+            **merged([head.provenance for head in heads]),
             "instances": [head.instance for head in heads],
             "majority": sum(majorities) / len(heads) if whole else None,
         },
     )
+
+
+def _is_rigid(fold: Evaluated) -> bool:
+    """Tells whether an interval came from elsewhere than replicates that vary."""
+    head = fold.scores[0]
+    return bool(np.ptp(fold.replicates) == 0) and head.low != head.high
 
 
 def instance_seed(instance: str, seed: int) -> tuple[int, int]:

@@ -86,11 +86,15 @@ def load_tasks(
 def _released() -> Mapping[str, Task]:
     resource = importlib.resources.files("benchmark").joinpath("tasks.json")
     rows = json.loads(resource.read_text(encoding="utf-8"))["tasks"]
-    return {row["name"]: _task(row) for row in rows}
+    return {row["name"]: from_record(row) for row in rows}
 
 
-def _task(row: Mapping[str, Any]) -> Task:
-    """Turns a record of tasks.json into a task: lists to tuples, null to infinity."""
+def from_record(row: Mapping[str, Any]) -> Task:
+    """Returns the task of a JSON record: lists to tuples, null of a range to infinity.
+
+    Raises:
+      TypeError: a field that a task does not have, or one that it must have.
+    """
     fields = {key: _tuples(value) for key, value in row.items()}
     if limits := fields.get("value_range"):
         low, high = limits

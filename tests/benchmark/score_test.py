@@ -162,6 +162,27 @@ def test_folds_weigh_the_same_and_vary_each_by_itself(rng):
     assert score.average_folds([folds[0], broken]).value is None
 
 
+def test_folds_that_are_all_right_claim_no_certainty():
+    perfect = evaluate(CLOSED, ["joy"] * 20, ["joy"] * 20)
+    half = evaluate(CLOSED, ["joy"] * 20, ["joy", "fear"] * 10)
+    whole = score.average_folds([perfect, perfect])
+    assert whole.value == 1
+    below = 1 - perfect.scores[0].low
+    assert whole.low == pytest.approx(1 - below / math.sqrt(2))
+    mixed = score.average_folds([perfect, half])
+    steps = below, half.scores[0].value - half.scores[0].low
+    assert mixed.low == pytest.approx(0.75 - math.hypot(*steps) / 2)
+
+
+def test_a_mean_of_folds_keeps_the_provenance_of_each():
+    folds = [evaluate(CLOSED, [label], ["joy"]) for label in ("joy", "fear")]
+    source = score.average_folds(folds).provenance
+    hashes = [fold.scores[0].provenance["data_sha256"] for fold in folds]
+    assert source["data_sha256"] == hashes
+    assert source["outcomes"] == [{"matched": 1}, {"other_option": 1}]
+    assert source["profile"] == "strict"
+
+
 def test_few_speakers_are_not_resampled_and_that_is_said():
     references = ["joy", "fear"] * 20
     for number, clusters in ((4, 0), (10, 10)):
