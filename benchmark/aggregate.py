@@ -1,9 +1,10 @@
 """From scores of tasks to scores of domains: as published, and ours.
 
 As published: the mean relative gain over a baseline system, without tasks where the
-baseline is zero and without those where the model never gave an answer that could be
-read. It is unbounded, and a task with a weak baseline rules it; beside it stand the
-mean chance-corrected score, the mean rank, and the share of the tasks that were scored.
+baseline is zero (or negative) and without those where the model never gave an answer
+that could be read. It is unbounded, and a task with a weak baseline rules it; beside it
+stand the mean chance-corrected score, the mean rank, and the share of the tasks that
+were scored.
 """
 
 import math
@@ -197,8 +198,11 @@ def _gains(model, tasks, found, base) -> tuple[list[float], list[str]]:
             left_out.append(f"{task.name}: no answer could be read")
         elif against is None:
             left_out.append(f"{task.name}: the baseline has no value")
-        elif against == 0:
-            left_out.append(f"{task.name}: the baseline is zero")
+        elif against <= 0:
+            kind = (
+                "zero" if against == 0 else "negative: the gain would change its sign"
+            )
+            left_out.append(f"{task.name}: the baseline is {kind}")
         else:
             direction = found[model, task.name].direction
             gain = relative_gain(value, against, direction)

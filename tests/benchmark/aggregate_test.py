@@ -140,6 +140,13 @@ def test_the_domain_score_leaves_out_zero_baselines_and_what_was_never_read():
     )
 
 
+def test_a_negative_baseline_has_no_gain_that_means_anything():
+    found = groups_of([score("a1", 0.6)], [score("a1", -0.1)])["m", "", ""]
+    assert (found.relative_gain, found.num_gains) == (None, 0)
+    message = "a1: the baseline is negative: the gain would change its sign"
+    assert found.left_out == (message,)
+
+
 def test_the_baseline_against_itself_gains_nothing():
     scores = [score("a1", 0.6), score("b1", 2.0, direction="lower")]
     assert groups_of(scores, scores)["m", "", ""].relative_gain == 0
