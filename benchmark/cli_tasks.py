@@ -168,9 +168,9 @@ def _wrapped(key: str, text: str, indent: int = 14) -> Iterable[str]:
 
 def validate(args: argparse.Namespace) -> int:
     """Checks columns, ids, labels, recordings, instructions and revision."""
-    source = _source(args.folder, args, _load(args))
-    if source.is_hub:
+    if not os.path.exists(args.folder):
         raise InputError(f"{args.folder}: no such folder; `prepare` fetches data first")
+    source = _source(args.folder, args, _load(args))
     problems = Problems()
     result = validation.validate_instance(
         source.place,

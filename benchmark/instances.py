@@ -7,6 +7,7 @@ Forms: a dataset's parquet files, whose recordings are bytes in the rows; a fold
 
 import ast
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -233,20 +234,25 @@ def _is_audio(value: Any) -> bool:
     return isinstance(value, bytes) or (isinstance(value, dict) and "bytes" in value)
 
 
-def _numbered(row: Mapping[str, Any], kind: str) -> list[str]:
+def _numbered(row: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     """Returns the columns x, x1, x2 ... that a row has, in this order."""
+    return _numbered_of(tuple(row), kind)
+
+
+@functools.lru_cache(maxsize=256)  # rows of a file have the same columns
+def _numbered_of(columns: tuple[str, ...], kind: str) -> tuple[str, ...]:
     found = []
-    for column in row:
+    for column in columns:
         match = _NUMBERED.fullmatch(column)
         if match and match[1] == kind:
             found.append((int(match[2] or 0), column))
-    return [column for _, column in sorted(found)]
+    return tuple(column for _, column in sorted(found))
 
 
 def _read_local(
     file: pathlib.Path, task: Task, instance: str, problems: Problems
 ) -> Iterator[Example]:
-    folder = file.parent
+    folder = os.fspath(file.parent)
     chunks = streams.read_chunks(file, problems)
     first = next(chunks, "")
     if not first.lstrip().startswith("{"):
@@ -274,7 +280,7 @@ def _read_local(
             yield example
 
 
-def _has_audio(folder: pathlib.Path) -> bool:
+def _has_audio(folder: str) -> bool:
     with os.scandir(folder) as entries:
         return any(is_audio_name(entry.name) or entry.is_dir() for entry in entries)
 
@@ -313,8 +319,8 @@ def _example(
         message = "no text in 'instruction': skipped"
         problems.error("missing_instruction", place, message)
         return None
-    texts = _numbered(row, "text")
-    texts += [c for c in AUDIO_PAIRS if _is_prose(row.get(c))]
+    texts = [*_numbered(row, "text")]
+    texts += [c for c in AUDIO_PAIRS if c in row and _is_prose(row[c])]
     speaker = next((row[c] for c in SPEAKER_COLUMNS if row.get(c) is not None), "")
     return Example(
         id=identity,
@@ -332,6 +338,7 @@ def _is_prose(value: Any) -> bool:
     return isinstance(value, str) and not is_audio_name(value)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_extra(column: str) -> bool:
     known = (*AUDIO_PAIRS, *SPEAKER_COLUMNS, *RESPONSE_COLUMNS, OWN_ID, "instruction")
     return column not in known and not _NUMBERED.fullmatch(column)

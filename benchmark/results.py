@@ -19,6 +19,7 @@ from benchmark.tasks import from_record
 from benchmark.typing import Score, Task
 
 FORMAT = 1
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 SCORES, TABLE, EXAMPLES = "scores.json", "scores.csv", "examples.jsonl"
 
 
@@ -69,7 +70,7 @@ def check_folder(folder: pathlib.Path, model: str) -> None:
 def row_lines(rows: Iterable[Row]) -> Iterator[str]:
     """Yields the lines of `examples.jsonl`."""
     for row in rows:
-        yield json.dumps(row._asdict(), ensure_ascii=False) + "\n"
+        yield _ENCODE(row._asdict()) + "\n"
 
 
 def write_results(results: Results) -> None:
