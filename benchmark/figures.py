@@ -60,7 +60,8 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]]) -> 
     plot.tick_params(axis="x", pad=6)
     for label, angle in zip(plot.get_xticklabels(), angles, strict=True):
         side = round(float(np.sin(angle)), 3)  # a label must not reach into the disc
-        label.set_ha("center" if side == 0 else "left" if side > 0 else "right")
+        place = "center" if side == 0 else "left" if side > 0 else "right"
+        label.set_horizontalalignment(place)
     _legend(figure, len(models))
     return _svg(figure)
 

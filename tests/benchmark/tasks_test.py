@@ -147,7 +147,7 @@ def test_tasks_are_selected(wanted, count):
 def test_a_type_or_domain_that_no_task_has_is_refused():
     with pytest.raises(InputError, match="--type 'xyz': expected one of classific"):
         tasks.select_tasks(TASKS, task_type="xyz")
-    with pytest.raises(InputError, match="--domain 'nope'.*Paralinguistics"):
+    with pytest.raises(InputError, match=r"--domain 'nope'.*Paralinguistics"):
         tasks.select_tasks(TASKS, domain="nope")
 
 
