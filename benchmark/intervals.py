@@ -7,7 +7,7 @@ one speaker's clips are not independent.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -150,11 +150,40 @@ def proportion_interval(
     low, high = interval(values)
     if low is None or num_examples == 0 or low != high:
         return low, high
+    return wilson(share, num_examples)
+
+
+def wilson(share: float, num_examples: int) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval (1927) of a share of independent examples."""
     z = 1.959964
     centre = (share + z * z / (2 * num_examples)) / (1 + z * z / num_examples)
     spread = share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2
     half = z * math.sqrt(spread) / (1 + z * z / num_examples)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(
+    parts: Iterable[tuple[float, float | None, float | None]],
+) -> tuple[float | None, float | None]:
+    """Returns the interval of the mean of independent parts, from their intervals.
+
+    The distances of the parts' bounds from their values add up in squares, each side
+    by itself (MOVER; Zou and Donner, 2008), so it stays within the parts' range.
+
+    Args:
+      parts: value, lower and upper bound of each.
+    """
+    below, above, centre, number = 0.0, 0.0, 0.0, 0
+    for value, low, high in parts:
+        if low is None or high is None:
+            return None, None
+        below += (value - low) ** 2
+        above += (high - value) ** 2
+        centre, number = centre + value, number + 1
+    if number == 0:
+        return None, None
+    centre /= number
+    return centre - math.sqrt(below) / number, centre + math.sqrt(above) / number
 
 
 def compare_paired(
@@ -188,11 +217,16 @@ def compare_paired(
     low, high = interval(compute(sums[:, :width]) - compute(sums[:, width:]))
     total = both.sum(axis=0)
     difference = float(compute(total[:width]) - compute(total[width:]))
+    right_a, right_b = statistics_a[:, 0] > 0.5, statistics_b[:, 0] > 0.5
+    if binary and low is not None and low == high:
+        # Nothing varies; Wilson bounds how many pairs of another kind there may be.
+        other = 1 - wilson(1.0, len(right_a))[0]
+        low, high = max(-1.0, low - other), min(1.0, low + other)
     if binary and len(both) == len(statistics_a):
-        right_a, right_b = statistics_a[:, 0] > 0.5, statistics_b[:, 0] > 0.5
         test, p_value = "mcnemar", mcnemar(right_a, right_b)
     else:
-        test, p_value = "swap", swap_test(compute, both[:, :width], both[:, width:])
+        units = both[:, :width], both[:, width:]
+        test, p_value = "swap", swap_test(compute, *units, seed=seed)
     return Paired(difference, low, high, p_value, test, len(both))
 
 
@@ -218,7 +252,7 @@ def swap_test(
     units_a: Float[np.ndarray, "units stats"],
     units_b: Float[np.ndarray, "units stats"],
     num_permutations: int = NUM_PERMUTATIONS,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> float:
     """Returns the two-sided p-value when a and b swap units at random.
 

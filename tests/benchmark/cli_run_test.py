@@ -10,10 +10,10 @@ import pytest
 
 from benchmark import cli_run
 from benchmark.errors import InputError, MachineError, Problems
-from benchmark.instances import write_instance
 from benchmark.models.base import encode_wav
 from benchmark.scoring import read_verdicts
 from benchmark.typing import Audio, Example
+from benchmark.writing import write_instance
 from tests.benchmark.stub import error, said, serve, user_text
 
 INSTANCE = "SuperbER_RAVDESS"

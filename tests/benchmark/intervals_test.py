@@ -165,7 +165,8 @@ def test_a_swap_test_of_many_units_agrees_with_the_t_test(rng):
 def test_equal_models_do_not_differ(rng):
     statistics = as_statistics(rng.random(40) < 0.5)
     found = intervals.compare_paired(mean_of, statistics, statistics, binary=True)
-    assert found.difference == found.low == found.high == 0
+    assert found.difference == 0
+    assert -0.1 < found.low < 0 < found.high < 0.1
     assert (found.p_value, found.test) == (1.0, "mcnemar")
 
 
@@ -188,3 +189,39 @@ def test_a_paired_interval_is_sharper_than_two_of_their_own(rng):
     paired = intervals.compare_paired(mean_of, a, b)
     alone = intervals.interval(intervals.replicates(mean_of, a))
     assert paired.high - paired.low < 0.3 * (alone[1] - alone[0])
+
+
+def test_the_interval_of_a_mean_is_that_of_independent_parts(rng):
+    parts = [(0.5, 0.4, 0.6)] * 4
+    low, high = intervals.mean_interval(parts)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low == pytest.approx(0.2 / 2)
+    drawn = rng.normal(0.5, 0.1 / 1.959964, (4, 100_000)).mean(axis=0)
+    assert np.quantile(drawn, 0.975) == pytest.approx(high, abs=2e-3)
+    assert intervals.mean_interval([(1.0, 0.9, 1.0)] * 4) == pytest.approx((0.95, 1.0))
+    assert intervals.mean_interval([]) == (None, None)
+    assert intervals.mean_interval([*parts, (0.5, None, None)]) == (None, None)
+
+
+def test_pairs_that_never_differ_claim_no_certainty():
+    ones, zeros = (np.stack([np.full(5, v), np.ones(5)], axis=1) for v in (1.0, 0.0))
+    for a, b, difference in ((ones, zeros, 1), (ones, ones, 0), (zeros, ones, -1)):
+        found = intervals.compare_paired(
+            lambda s: s[..., 0] / s[..., 1], a, b, num_resamples=50, binary=True
+        )
+        assert found.difference == difference
+        other = 1 - intervals.wilson(1.0, 5)[0]  # share of pairs of another kind
+        assert found.low == pytest.approx(max(-1, difference - other))
+        assert found.high == pytest.approx(min(1, difference + other))
+
+
+def test_swaps_follow_the_seed(rng):
+    a, b = (np.stack([rng.random(30), np.ones(30)], axis=1) for _ in range(2))
+    values = [
+        intervals.compare_paired(
+            lambda s: s[..., 0] / s[..., 1], a, b, num_resamples=20, seed=seed
+        ).p_value
+        for seed in (0, 0, 1, 2)
+    ]
+    assert values[0] == values[1]
+    assert len(set(values)) > 1

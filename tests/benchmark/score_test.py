@@ -6,44 +6,17 @@ import pytest
 from sklearn import metrics
 
 from benchmark import score
-from benchmark.typing import Example, Prediction, Task, Verdict
-
-LABELS = ("anger", "joy", "fear")
-CLOSED = Task(
-    "Emotions", "classification", "llm_classification", instances=("Emotions",),
-    labels=LABELS, chance=1 / 3, phase="user",
-)  # fmt: skip
-WORDS = CLOSED._replace(
-    name="Words", type="sequence_generation", metric="word_error_rate",
-    instances=("Words",), labels=(), chance=None,
-)  # fmt: skip
-SECONDS = WORDS._replace(
-    name="Seconds", type="regression", metric="pearson_correlation_coefficient",
-    instances=("Seconds",), unit="s", value_range=(0.0, 60.0),
-)  # fmt: skip
-QUICK = score.Settings(num_resamples=200)
-
-
-def examples_of(task, references, speakers=()):
-    speakers = speakers or [""] * len(references)
-    return [
-        Example(str(i), task.name, "Which one?", (reference,), speaker=speaker)
-        for i, (reference, speaker) in enumerate(zip(references, speakers, strict=True))
-    ]
-
-
-def said(*responses):
-    return [
-        None if text is None else Prediction("x", str(i), text)
-        for i, text in enumerate(responses)
-    ]
-
-
-def evaluate(task, references, responses, verdicts=None, settings=QUICK, **source):
-    examples = examples_of(task, references)
-    return score.evaluate_instance(
-        task, examples, said(*responses), verdicts, settings, {"model": "m", **source}
-    )
+from benchmark.typing import Verdict
+from tests.benchmark.answered import (
+    CLOSED,
+    LABELS,
+    QUICK,
+    SECONDS,
+    WORDS,
+    evaluate,
+    examples_of,
+    said,
+)
 
 
 def test_each_outcome_is_counted_and_nothing_is_guessed():
@@ -124,22 +97,6 @@ def test_an_answer_without_a_label_lowers_the_recall_of_the_true_one(rng):
     assert found.scores[1].value == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("clustered", [False, True])
-def test_replicates_of_macro_f1_have_the_spread_of_a_loop(clustered, rng):
-    truth, other = rng.integers(0, 3, 240), rng.integers(0, 3, 240)
-    answers = np.where(rng.random(240) < 0.7, truth, other)
-    speakers = [f"s{i // 8}" for i in range(240)] if clustered else []
-    value, drawn = score.macro_f1(truth * 4 + answers, 3, speakers, 600, 1)
-    assert value == pytest.approx(metrics.f1_score(truth, answers, average="macro"))
-    groups = np.arange(240).reshape(30, 8) if clustered else np.arange(240)[:, None]
-    loop = []
-    for _ in range(300):
-        rows = groups[rng.integers(0, len(groups), len(groups))].ravel()
-        loop.append(metrics.f1_score(truth[rows], answers[rows], average="macro"))
-    assert np.mean(drawn) == pytest.approx(np.mean(loop), abs=0.01)
-    assert np.std(drawn) == pytest.approx(np.std(loop), rel=0.2)
-
-
 def test_word_errors_are_those_of_the_corpus_raw_and_without_preamble():
     references = ["one two three", "four"]
     answers = ["The transcription is: one two three", "five"]
@@ -205,26 +162,25 @@ def test_folds_weigh_the_same_and_vary_each_by_itself(rng):
     assert score.average_folds([folds[0], broken]).value is None
 
 
-def test_what_limits_comparison_is_noted():
-    task = CLOSED._replace(
-        phase="core", replaces="IEMOCAP", revisions=("a" * 40,), num_examples=9,
-        reconstructed=("metric",), metric_note="mean of something",
-    )  # fmt: skip
-    verdicts = {"0": Verdict("Emotions", "0", True, "other-judge")}
-    found = evaluate(task, ["joy"], ["joy"], verdicts, data_revision="b" * 40)
-    notes = "; ".join(found.scores[0].notes)
-    for part in (
-        "replace IEMOCAP",
-        "revision bbbbbbbbbbbb, released: aaaaaaaaaaaa",
-        "1 of 9 released examples",
-        "metric reconstructed: mean of something",
-        "judge other-judge; published: GPT-4o",
-        "only what the parser could not",
-    ):
-        assert part in notes
-    plain = evaluate(task, ["joy"], ["joy"]).scores[0].notes
-    assert "read by the closed-label parser; published: judged by GPT-4o" in plain
-    assert evaluate(CLOSED, ["joy"], ["joy"]).scores[0].notes == ()
+def test_folds_that_are_all_right_claim_no_certainty():
+    perfect = evaluate(CLOSED, ["joy"] * 20, ["joy"] * 20)
+    half = evaluate(CLOSED, ["joy"] * 20, ["joy", "fear"] * 10)
+    whole = score.average_folds([perfect, perfect])
+    assert whole.value == 1
+    below = 1 - perfect.scores[0].low
+    assert whole.low == pytest.approx(1 - below / math.sqrt(2))
+    mixed = score.average_folds([perfect, half])
+    steps = below, half.scores[0].value - half.scores[0].low
+    assert mixed.low == pytest.approx(0.75 - math.hypot(*steps) / 2)
+
+
+def test_a_mean_of_folds_keeps_the_provenance_of_each():
+    folds = [evaluate(CLOSED, [label], ["joy"]) for label in ("joy", "fear")]
+    source = score.average_folds(folds).provenance
+    hashes = [fold.scores[0].provenance["data_sha256"] for fold in folds]
+    assert source["data_sha256"] == hashes
+    assert source["outcomes"] == [{"matched": 1}, {"other_option": 1}]
+    assert source["profile"] == "strict"
 
 
 def test_few_speakers_are_not_resampled_and_that_is_said():
@@ -248,13 +204,6 @@ def test_a_number_says_where_it_comes_from():
         "profile", "seed", "num_resamples", "judge", "versions",
     ):  # fmt: skip
         assert name in head.provenance, name
-
-
-def test_the_data_hash_depends_on_the_examples_and_not_on_their_order():
-    examples = examples_of(CLOSED, ["joy", "fear"])
-    changed = [examples[0], examples[1]._replace(references=("joy",))]
-    assert score.data_hash(examples) == score.data_hash(examples[::-1])
-    assert score.data_hash(examples) != score.data_hash(changed)
 
 
 def test_the_short_form_returns_the_scores_alone():
