@@ -196,15 +196,7 @@ def check_spread(
     one: Callable[[np.ndarray, np.ndarray], float],
 ) -> None:
     """Compares our replicates with 40 of a loop: mean and spread must agree."""
-<<<<<<< HEAD
     some = loop(one, truth, said, 40)
-=======
-    rng = np.random.default_rng(1)
-    some = []
-    for _ in range(40):
-        rows = rng.integers(0, EXAMPLES, EXAMPLES)
-        some.append(confusions.f1_of(confusion(truth[rows], said[rows])[None])[0])
->>>>>>> scores
     assert abs(np.mean(some) - drawn.mean()) < 4 * drawn.std() / 40**0.5
     assert 0.6 < np.std(some) / drawn.std() < 1.5
 
