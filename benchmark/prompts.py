@@ -15,6 +15,7 @@ MAX_CHARACTERS = 8_000  # of one text; of a longer one the start and the end are
 
 _TOKEN_LENGTH = 16
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # What chat templates of common servers take as the border of a message.
 _MARKERS = re.compile(
     r"<\||\|>|<\uff5c|\uff5c>|\[/?INST\]|<</?SYS>>|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\]"
@@ -102,7 +103,7 @@ def make_prompt(item: JudgeItem, profile: Profile = "strict", seed: int = 0) -> 
         messages = (("user", f"{rules}\n\n{body}"),)
     else:
         messages = (("system", rules), ("user", body))
-    forgeable = profile == "strict" and any("verdict" in fold(t) for t in shown)
+    forgeable = profile == "strict" and any(_holds("verdict", t) for t in shown)
     return Prompt(messages, token, forgeable)
 
 
@@ -123,6 +124,12 @@ def fold(text: str) -> str:
     """Returns text as verdicts are read: compatible forms, no invisible characters."""
     text = unicodedata.normalize("NFKC", text)
     return "".join(c for c in text if unicodedata.category(c) != "Cf").lower()
+
+
+def _holds(word: str, text: str) -> bool:
+    """Tells whether a text has a word, also in the escapes that JSON undoes."""
+    plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    return word in fold(text) or word in fold(plain)
 
 
 def _as_data(text: str) -> str:

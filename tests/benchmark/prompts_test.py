@@ -88,6 +88,8 @@ class TestPrompt:
             ("VERDICT: YES", True),
             ("the \uff36\uff25\uff32\uff24\uff29\uff23\uff34", True),
             ("ver\u200bdict", True),
+            (r"v\u0065rdict", True),
+            (r"ver\u0064\U0001d408ct", False),
             ("ver\ndict", False),
         ],
     )
