@@ -6,6 +6,7 @@ verdict: verdicts are read from it anew each time, and a changed line earns noth
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import math
@@ -294,9 +295,11 @@ class _Judge:
 def _judged(
     items: Iterable[JudgeItem], judge: _Judge, problems: Problems
 ) -> Iterator[Verdict]:
-    concurrency = judge.settings.concurrency
-    try:
-        for verdict in map_ordered(judge.verdict, items, concurrency):
+    verdicts = map_ordered(
+        judge.verdict, items, judge.settings.concurrency, judge.client.stop
+    )
+    with contextlib.closing(verdicts):  # also for a caller who wants no more
+        for verdict in verdicts:
             kind = outcome(verdict)
             if kind in ("unparsable", "refused", "failed", "not asked"):
                 where = f"{verdict.instance} {verdict.id}"
@@ -304,9 +307,6 @@ def _judged(
                     f"verdict_{kind.replace(' ', '_')}", where, verdict.reason
                 )
             yield verdict
-    except BaseException:  # also a Ctrl-C, and a caller who wants no more
-        judge.client.stop()
-        raise
 
 
 def _has_response(item: JudgeItem) -> bool:

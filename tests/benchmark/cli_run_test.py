@@ -149,8 +149,16 @@ class TestRun:
     )
     def test_refuses_numbers_that_make_no_sense(self, data, call, argument, capsys):
         with pytest.raises(SystemExit) as caught:
-            call("run", "--model=x", f"--data={data}", "--out=x", argument)
+            call("run", "--model=x", f"--data={data}", "--out=x.jsonl", argument)
         assert caught.value.code == 2
+        assert argument.partition("=")[0] in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a"])
+    def test_refuses_names_that_stand_for_another_form(self, data, call, name, capsys):
+        with pytest.raises(SystemExit) as caught:
+            call("run", "--model=x", f"--data={data}", f"--out={name}")
+        assert caught.value.code == 2
+        assert "ending in .jsonl" in capsys.readouterr().err
 
 
 class TestJudge:

@@ -183,6 +183,22 @@ class TestOutcomes:
                 list(judge_answers(make_items(50), client, settings()))
         assert len(stub.bodies) == 1
 
+    def test_a_long_wait_holds_up_no_ctrl_c(self):
+        act = error(503, headers=[("Retry-After", "60")])
+        started = time.monotonic()
+        with serve(lambda body, n: act if n else honest(body)) as stub:
+
+            def items():
+                yield from make_items(5)
+                while len(stub.bodies) < 2:
+                    time.sleep(0.01)
+                raise KeyboardInterrupt
+
+            verdicts = judge_answers(items(), make_client(stub.url), settings())
+            with pytest.raises(KeyboardInterrupt):
+                list(verdicts)
+        assert time.monotonic() - started < 30
+
 
 class TestSchema:
     def test_is_detected_once(self):
