@@ -256,7 +256,7 @@ def _estimate_text(found) -> str:
 
 
 def _print_agreement(name: str, first: list[Verdict], second: list[Verdict]) -> None:
-    from benchmark.judge import agreement
+    from benchmark.judge import agreement, equal_numbers
 
     found = agreement(first, second)
     if found.num_shared:
@@ -265,6 +265,10 @@ def _print_agreement(name: str, first: list[Verdict], second: list[Verdict]) -> 
             f"{display.number(found.kappa)}, {display.number(found.observed)} of "
             f"{found.num_shared} verdicts"
         )
+    num_equal, num_numbers = equal_numbers(first, second)
+    if num_numbers:
+        shown = display.printable(name)
+        print(f"the same number as {shown}: {num_equal} of {num_numbers}")
 
 
 def _with_bar(items: Iterable[_Item], name: str, total: int = 0) -> Iterator[_Item]:

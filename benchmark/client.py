@@ -347,7 +347,7 @@ def _without_key(attempt: _Attempt, key: str) -> _Attempt:
 
 
 def _quoted(key: str) -> str:
-    """Returns a pattern of the key as JSON may write it: '/' as '\\/' or '\\u002f'."""
+    r"""Returns a pattern of the key as JSON may write it: '/' as '\/' or '\u002f'."""
     return "".join(
         rf"(?:\\?{re.escape(character)}|(?i:\\u{ord(character):04x}))"
         for character in key

@@ -2,8 +2,9 @@
 
 Classification: accuracy. A closed answer is read by the parser; what it cannot decide
 is decided by a judge's verdict where there is one, and else counts as wrong and as
-unreadable. Regression: the answer is read as a number; the score stands for the
-answers that are one, with their number beside it. Sequences: corpus-level scores of the
+unreadable. Regression: the answer is read as a number, by the parser or, where that
+fails, by a judge that rewrote it; the score stands for the answers that are one, with
+their number beside it. Sequences: corpus-level scores of the
 text. A missing answer counts as wrong, as an empty text, or as no number.
 """
 
@@ -21,7 +22,7 @@ from jaxtyping import Float, Int
 
 from benchmark import intervals, normalisers, parsing, tasks
 from benchmark.metrics import text
-from benchmark.metrics.counts import NUMBER_BUILDERS
+from benchmark.metrics.counts import NUMBER_BUILDERS, is_number, unit_of
 from benchmark.metrics.events import EVENT_BUILDERS
 from benchmark.numbers import parse_number
 from benchmark.results import Row
@@ -254,6 +255,8 @@ def comparability(
         notes.append(f"metric reconstructed: {task.metric_note or task.metric}")
     if task.type == "classification" and task.phase != "user":
         notes += _judge_notes(verdicts, settings)
+    if is_number(task) and task.phase != "user":
+        notes.append(_number_note(verdicts))
     speakers = {example.speaker for example in examples if example.speaker}
     if 0 < len(speakers) < intervals.MIN_CLUSTERS:
         notes.append(f"the interval is for these {len(speakers)} speakers")
@@ -323,12 +326,20 @@ def _read_values(task, examples, predictions, verdicts, settings) -> _Readings:
     raw = [p.response if p else None for p in predictions]
     strip = task.type == "sequence_generation" and settings.profile == "strict"
     texts = [t and normalisers.strip_preamble(t) for t in raw] if strip else raw
+    of_number = is_number(task)
+    if of_number:
+        taken = [
+            _take_number(task, said, verdicts.get(example.id), settings)
+            for said, example in zip(raw, examples, strict=True)
+        ]
+        texts = [one.text for one in taken]
     headline, *others = metrics_of(task, settings.profile)
     rows = text.examples(headline, references, texts)
-    readings = [
-        _value_reading(task, said, flags)
-        for said, flags in zip(texts, rows[:, -len(text.FLAGS) :], strict=True)
-    ]
+    flags = rows[:, -len(text.FLAGS) :]
+    if of_number:
+        readings = list(map(_number_reading, taken, flags))
+    else:
+        readings = list(map(_value_reading, flags))
     beside = [
         _Beside(_text_measure(metric), text.examples(metric, references, texts))
         for metric in others
@@ -337,12 +348,14 @@ def _read_values(task, examples, predictions, verdicts, settings) -> _Readings:
     if strip:
         measure = _text_measure(headline)._replace(name=f"{headline.name}_raw")
         beside.append(_Beside(measure, text.examples(headline, references, raw)))
-    also = {
+    also: dict[str, Any] = {
         "majority": None,
         "normaliser": headline.normaliser,
         "preambles_taken_off": changed,
         "flags": dict(zip(text.FLAGS, _flag_sums(rows), strict=True)),
     }
+    if of_number:
+        also["numbers"] = _number_sources(readings)
     return _Readings(_text_measure(headline), readings, rows, tuple(beside), also=also)
 
 
@@ -350,18 +363,63 @@ def _flag_sums(rows: np.ndarray) -> list[int]:
     return [int(n) for n in rows[:, -len(text.FLAGS) :].sum(axis=0)]
 
 
-def _value_reading(task: Task, said: str | None, flags: np.ndarray) -> _Reading:
+def _value_reading(flags: np.ndarray) -> _Reading:
     """Says what became of one answer, by the flags of its statistics."""
     odd = dict(zip(text.FLAGS, flags, strict=True))
     if odd["missing"]:
         return _Reading("missing", "", "", None, "")
-    if task.type != "regression":
-        outcome = "unreadable" if odd["unreadable"] else "scored"
-        return _Reading(outcome, "", "metric", None, "")
-    number = parse_number(said, task.unit or None, task.value_range)
-    outcome = "unreadable" if odd["unreadable"] else "read"
-    shown = "" if number.value is None else f"{number.value:g} {number.unit}".strip()
-    return _Reading(outcome, shown, "metric", None, number.reason)
+    outcome = "unreadable" if odd["unreadable"] else "scored"
+    return _Reading(outcome, "", "metric", None, "")
+
+
+class _Taken(NamedTuple):
+    """The number of an answer, as a text, and who read it."""
+
+    text: str | None  # None = no answer, '' = no number
+    read_as: str = ""
+    decided_by: str = ""
+    reason: str = ""
+
+
+def _take_number(
+    task: Task, said: str | None, verdict: Verdict | None, settings: Settings
+) -> _Taken:
+    """Lets the parser read a number, and the judge where it cannot, or always."""
+    if said is None:
+        return _Taken(None)
+    number = parse_number(said, unit_of(task) or None, task.value_range)
+    always = settings.judge_mode == "always" or settings.profile == "parity"
+    if verdict is not None and (number.value is None or always):
+        if verdict.value is not None:
+            shown = f"{verdict.value:g} {unit_of(task)}".strip()
+            return _Taken(repr(float(verdict.value)), shown, "judge", verdict.reason)
+        if verdict.reason == "n/a":
+            return _Taken("", "", "judge", verdict.reason)
+        return _Taken("", "", "", verdict.reason)  # failed, unparsable ...
+    if number.value is None:
+        return _Taken(said, "", "", number.reason)
+    shown = f"{number.value:g} {number.unit}".strip()
+    return _Taken(said, shown, "parser", number.reason)
+
+
+def _number_reading(taken: _Taken, flags: np.ndarray) -> _Reading:
+    odd = dict(zip(text.FLAGS, flags, strict=True))
+    if odd["missing"]:
+        return _Reading("missing", "", "", None, "")
+    read = "rewritten" if taken.decided_by == "judge" else "read"
+    outcome = "unreadable" if odd["unreadable"] else read
+    return _Reading(outcome, taken.read_as, taken.decided_by, None, taken.reason)
+
+
+def _number_sources(readings: Sequence[_Reading]) -> dict[str, int]:
+    """Counts where the numbers come from; a missing answer is no number either."""
+    outcomes = collections.Counter(reading.outcome for reading in readings)
+    parsed, rewritten = outcomes["read"], outcomes["rewritten"]
+    return {
+        "parsed": parsed,
+        "rewritten": rewritten,
+        "n/a": len(readings) - parsed - rewritten,
+    }
 
 
 def _text_measure(metric: text.TextMetric) -> Measure:
@@ -555,6 +613,13 @@ def _judge_notes(verdicts, settings) -> list[str]:
     if settings.judge_mode == "undecided" and settings.profile == "strict":
         notes.append("the judge decided only what the parser could not")
     return notes
+
+
+def _number_note(verdicts) -> str:
+    names = sorted({verdict.judge for verdict in verdicts.values()})
+    if not names:
+        return "numbers read by the parser; published: rewritten by a language model"
+    return f"numbers rewritten by {', '.join(names)} where the judge was asked"
 
 
 def _sources(task, examples, rows, verdicts, settings, measure) -> dict[str, Any]:

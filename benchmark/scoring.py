@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,6 +124,10 @@ def _verdict(line: str, where: str) -> Verdict:
         raise InputError(f"{where}: no verdict ({error}); judge again") from error
     if verdict.correct not in (True, False, None):
         raise InputError(f"{where}: 'correct' is {verdict.correct!r}; judge again")
+    value = verdict.value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(value)):
+        raise InputError(f"{where}: 'value' is {value!r}; judge again")
     return verdict
 
 

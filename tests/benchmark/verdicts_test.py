@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.prompts import JudgeItem, fold, make_prompt
-from benchmark.verdicts import SCHEMA, read_verdict
+from benchmark.verdicts import SCHEMAS, read_verdict
 
 ITEM = JudgeItem("Emotion", "1.wav", "Which emotion?", ("happy",), "She is happy.")
 PROMPT = make_prompt(ITEM)
@@ -126,6 +126,6 @@ class TestParity:
 
 
 def test_the_schema_is_what_the_reader_reads():
-    properties = SCHEMA["json_schema"]["schema"]["properties"]
+    properties = SCHEMAS["verdict"]["json_schema"]["schema"]["properties"]
     assert properties["verdict"]["enum"] == ["YES", "NO"]
     assert read_verdict(by_schema("YES"), PROMPT).reason == "schema"
