@@ -289,7 +289,8 @@ def _deadline(sock: socket.socket, seconds: float) -> Iterator[threading.Event]:
 def _cut(sock: socket.socket, expired: threading.Event) -> None:
     expired.set()
     with contextlib.suppress(OSError):  # closed meanwhile
-        sock.shutdown(socket.SHUT_RDWR)
+        # Of the connection alone: a TLS socket would forget its TLS, in mid-sentence.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _post(

@@ -79,7 +79,7 @@ def wrap(name: str, processor: Any, network: Any, settings: ModelSettings) -> Mo
 def _load(spec: str) -> tuple[Any, Any]:
     """Returns processor and network, on a GPU where there is one."""
     import transformers
-    from transformers.utils import is_torch_cuda_available
+    from transformers.utils.import_utils import is_torch_cuda_available
 
     try:
         processor = transformers.AutoProcessor.from_pretrained(spec)
