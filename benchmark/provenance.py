@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmark import intervals, tasks
 from benchmark.measures import Measure, Settings
+from benchmark.metrics.counts import is_number
 from benchmark.typing import Example, Score, Task, Verdict
 
 VERSION = "1"  # of this way of scoring
@@ -52,6 +53,8 @@ def comparability(
         notes.append(f"metric reconstructed: {task.metric_note or task.metric}")
     if task.type == "classification" and task.phase != "user":
         notes += _judge_notes(verdicts, settings)
+    if is_number(task) and task.phase != "user":
+        notes.append(_number_note(verdicts))
     speakers = {example.speaker for example in examples if example.speaker}
     if 0 < len(speakers) < intervals.MIN_CLUSTERS:
         notes.append(f"the interval is for these {len(speakers)} speakers")
@@ -69,6 +72,13 @@ def _judge_notes(verdicts, settings) -> list[str]:
     if settings.judge_mode == "undecided" and settings.profile == "strict":
         notes.append("the judge decided only what the parser could not")
     return notes
+
+
+def _number_note(verdicts) -> str:
+    names = sorted({verdict.judge for verdict in verdicts.values()})
+    if not names:
+        return "numbers read by the parser; published: rewritten by a language model"
+    return f"numbers rewritten by {', '.join(names)} where the judge was asked"
 
 
 def sources(task, examples, rows, verdicts, settings, measure) -> dict[str, Any]:

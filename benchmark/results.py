@@ -33,7 +33,9 @@ class Row(NamedTuple):
     instruction: str
     references: tuple[str, ...]
     response: str | None  # None = no answer
-    outcome: str  # a Parsed's, or 'missing', 'read', 'unreadable'
+    outcome: (
+        str  # a Parsed's, or 'missing', 'read', 'rewritten', 'scored', 'unreadable'
+    )
     read_as: str  # options, number or text that was scored
     decided_by: str  # 'parser', 'judge', 'metric', ''
     correct: bool | None  # None where answers are not right or wrong

@@ -1,8 +1,9 @@
 """From answers to numbers: each instance of a task, then the task over its folds.
 
-Classification: accuracy. Regression: the answer is read as a number; the score stands
-for the answers that are one, with their number beside it. Sequences: corpus-level
-scores of the text. A missing answer counts as wrong, as an empty text, or as no number.
+Classification: accuracy. Regression: the answer is read as a number, by the parser or,
+where that fails, by a judge that rewrote it; the score stands for the answers that are
+one, with their number beside it. Sequences: corpus-level scores of the text. A missing
+answer counts as wrong, as an empty text, or as no number.
 """
 
 import math

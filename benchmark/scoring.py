@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,8 +125,12 @@ def _verdict(line: bytes, where: str) -> Verdict:
         raise InputError(f"{where}: no verdict ({error}); judge again") from error
     if not (verdict.correct is None or isinstance(verdict.correct, bool)):
         raise InputError(f"{where}: 'correct' is {verdict.correct!r}; judge again")
+    value = verdict.value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(value)):
+        raise InputError(f"{where}: 'value' is {value!r}; judge again")
     for name, value in verdict._asdict().items():
-        if name != "correct" and not isinstance(value, str):
+        if name not in ("correct", "value") and not isinstance(value, str):
             raise InputError(f"{where}: {name!r} is no text; judge again")
     return verdict
 

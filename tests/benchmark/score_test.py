@@ -72,6 +72,66 @@ def test_a_verdict_gives_no_credit_to_an_answer_that_is_missing():
     assert found.scores[0].value == 0
 
 
+NUMBERS = ["1", "2 s", "a couple and some", "hard to say", None, "4 or 5"]
+VERDICTS = {
+    "0": Verdict("Seconds", "0", None, "j", "number: line", value=9.0),
+    "2": Verdict("Seconds", "2", None, "j", "number: line", "REWRITTEN", 3.0),
+    "3": Verdict("Seconds", "3", None, "j", "n/a"),
+    "4": Verdict("Seconds", "4", None, "j", "number: line", value=5.0),
+    "5": Verdict("Seconds", "5", None, "j", "unparsable: no verdict"),
+}
+ERROR = SECONDS._replace(metric="audio_duration_prediction")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "mode", "value", "sources", "decided"),
+    [
+        (None, "undecided", 0.0, (2, 0, 4), ["parser", "parser", "", "", "", ""]),
+        (
+            *(VERDICTS, "undecided", 0.5 / 3, (2, 1, 3)),
+            ["parser", "parser", "judge", "judge", "", ""],
+        ),
+        (
+            *(VERDICTS, "always", 8.5 / 3, (1, 2, 3)),
+            ["judge", "parser", "judge", "judge", "", ""],
+        ),
+    ],
+)
+def test_a_number_is_parsed_or_rewritten_or_none(
+    verdicts, mode, value, sources, decided
+):
+    references = ["1", "2", "2.5", "3", "4", "5"]
+    settings = QUICK._replace(judge_mode=mode)
+    found = evaluate(ERROR, references, NUMBERS, verdicts, settings)
+    head = found.scores[0]
+    assert head.value == pytest.approx(value)
+    names = ("parsed", "rewritten", "n/a")
+    assert head.provenance["numbers"] == dict(zip(names, sources, strict=True))
+    assert [row.decided_by for row in found.rows] == decided
+    assert (head.num_answered, head.num_unreadable) == (5, 5 - sources[0] - sources[1])
+    assert {row.outcome for row in found.rows if row.response is None} == {"missing"}
+
+
+@pytest.mark.parametrize(
+    "value", [0.0, -3.5, 1e-7, 1234.0, 1.234, 12345.678, 2019.0, 1e11, 1 / 3]
+)
+def test_a_rewritten_number_is_scored_as_it_is(value):
+    task = ERROR._replace(value_range=None)
+    verdicts = {"0": Verdict("Seconds", "0", None, "j", "number: line", value=value)}
+    found = evaluate(task, ["0", "0"], ["hm", "0"], verdicts)
+    assert found.scores[0].value == pytest.approx(abs(value) / 2, rel=1e-12)
+
+
+def test_a_rewritten_number_is_said_to_be_one():
+    released = ERROR._replace(phase="core")
+    notes = evaluate(released, ["1"], ["1"]).scores[0].notes
+    assert (
+        "numbers read by the parser; published: rewritten by a language model" in notes
+    )
+    notes = evaluate(released, ["1"], ["1"], VERDICTS).scores[0].notes
+    assert "numbers rewritten by j where the judge was asked" in notes
+
+
 def test_accuracy_and_macro_f1_agree_with_scikit_learn(rng):
     truth = rng.choice(LABELS, 300)
     answers = np.where(rng.random(300) < 0.6, truth, rng.choice(LABELS, 300))
