@@ -98,7 +98,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.meta.rate_bounds = ()  # () or (low, high)
     config.meta.proximal = 0.0
     config.meta.multi_step_weights = ()
-    config.meta.task_chunk = 0  # 0: all tasks at once
+    config.meta.task_chunk = 0  # tasks adapted at once; 0: as many as are good
+    config.meta.inner = "auto"  # auto | general | dual: the same results
     config.meta.remat = False
     config.meta.duration = "25 epochs"
     config.meta.num_tasks = 4

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from metaperser_jax import kernels
 from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Array, Params
 
@@ -36,15 +37,40 @@ def pool_frames(
     return total / jnp.maximum(mask.sum(1), 1)[:, None, None].astype(total.dtype)
 
 
+def mix_layers(weights: Float[Array, " layers"], pooled: Array) -> Array:
+    """[..., layers, width] -> [..., width]: the softmax-weighted sum (SUPERB)."""
+    if pooled.shape[-2] == 1:
+        return pooled[..., 0, :]  # the softmax of one weight is 1, its gradient 0
+    return jnp.einsum("l,...lw->...w", jax.nn.softmax(weights), pooled)
+
+
 class LayerWeightedSum(nn.Module):
     """Softmax-weighted sum over the layers of an encoder (SUPERB)."""
 
     @nn.compact
-    def __call__(self, pooled: Array) -> jax.Array:
+    def __call__(self, pooled: Array) -> Array:
         """[..., layers, width] -> [..., width]."""
         layers = pooled.shape[-2]
         weights = self.param("weights", nn.initializers.zeros, (layers,))
-        return jnp.einsum("l,...lw->...w", jax.nn.softmax(weights), pooled)
+        return mix_layers(weights, pooled)
+
+
+class DenseOnInputs(nn.Module):
+    """`nn.Dense`, whose kernel may be given in any form of `kernels.dense`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> jax.Array:
+        """[..., width] -> [..., features]."""
+        shape = (inputs.shape[-1], self.features)
+        if self.is_initializing():
+            kernel = self.param("kernel", nn.linear.default_kernel_init, shape)
+        else:
+            kernel = self.get_variable("params", "kernel")
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        units = kernels.dense(inputs, kernel)
+        return units + jnp.broadcast_to(bias, units.shape)
 
 
 class EmotionHead(nn.Module):
@@ -63,7 +89,7 @@ class EmotionHead(nn.Module):
     def setup(self) -> None:
         """Names the parts as the paths in the adapted set do."""
         self.layers = LayerWeightedSum()
-        self.projector = nn.Dense(self.hidden)
+        self.projector = DenseOnInputs(self.hidden)
         self.classifier = nn.Dense(self.num_classes + self.num_dimensions)
         if self.listener_width:
             self.listener = ListenerShift(self.hidden, self.listener_width)
@@ -136,6 +162,20 @@ def init_head(head: EmotionHead, key: jax.Array, layers: int, width: int) -> Par
 def apply_head(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:
     """[samples, layers, width] -> [samples, outputs], see `EmotionHead`."""
     return head.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+
+
+def first_layer(layers: int) -> kernels.FixedDense:
+    """Returns the head's layer on its inputs, for the dual form of the inner loop.
+
+    Args:
+      layers: of the inputs; the weighted sum over a single one has nothing to learn.
+    """
+
+    def mixed(params: Params, inputs: Array) -> Array:
+        return mix_layers(params["layers"]["weights"], inputs)
+
+    reads = ("layers/weights",) if layers > 1 else ()
+    return kernels.FixedDense("projector/kernel", mixed, reads)
 
 
 def embed_inputs(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:

@@ -25,7 +25,7 @@ from metaperser_jax.evaluation.titles import METRICS
 from metaperser_jax.heads import ACTIVATIONS
 from metaperser_jax.losses import DimensionLoss, Family
 from metaperser_jax.training import durations
-from metaperser_jax.typing import SupportMode
+from metaperser_jax.typing import Inner, SupportMode
 
 METHODS = (
     "full",
@@ -118,7 +118,8 @@ class MetaSettings(NamedTuple):
     rate_bounds: tuple[float, ...] = ()
     proximal: float = 0.0
     multi_step_weights: tuple[float, ...] = ()
-    task_chunk: int = 0  # 0 = all tasks at once
+    task_chunk: int = 0  # 0 = as many tasks at once as are good for the inner loop
+    inner: Inner = "auto"  # how the inner loop is computed; the results are the same
     remat: bool = False
     duration: str = "25 epochs"
     num_tasks: int = 4
