@@ -54,7 +54,7 @@ class DenseOnInputs(nn.Module):
         else:
             kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        units = kernels.dense(inputs, kernel)
+        units = jnp.asarray(kernels.dense(inputs, kernel))
         return units + jnp.broadcast_to(bias, units.shape)
 
 
