@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from metaperser_jax import methods
 from metaperser_jax.checkpoints import load_meta_params
+from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import (
     EvaluationPlan,
     fit_width,
@@ -166,7 +167,7 @@ def tune_method(
     plan = plan_dev(
         data, settings, max(sizes), TUNING_DRAWS, settings.seed * 1000 + TUNING_SEED
     )
-    pool = evaluators.to_device(data.dev)
+    pool = pools.to_device(data.dev)
     rows = rest_of(data.dev, plan)
     if method == "nearest_listener":
         bank = build_bank(experiment, data, start, pool, rows, plan)
@@ -185,7 +186,7 @@ def tune_method(
 def tune(
     method: str,
     start: Start,
-    pool: evaluators.DevicePool,
+    pool: pools.DevicePool,
     support: np.ndarray,
     query: np.ndarray,
 ) -> MetaParams:
@@ -204,7 +205,7 @@ def tune(
         return MetaParams(start.meta_params.params, options[0])
     scores = np.asarray(
         evaluators.candidate_scores(
-            start.learner.adapt,
+            start.learner.adapt_for,
             selection_loss(start.spec),
             start.meta_params.params,
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *options),
@@ -236,7 +237,7 @@ def build_bank(
     experiment: Experiment,
     data: FoldData,
     start: Start,
-    dev_pool: evaluators.DevicePool,
+    dev_pool: pools.DevicePool,
     dev_rows: np.ndarray,
     plan: EvaluationPlan,
 ) -> MetaParams:
@@ -258,7 +259,7 @@ def build_bank(
             "out (evaluation.max_bank)",
         )
     models = evaluators.adapt_all(
-        learner.adapt, best, evaluators.to_device(data.train), jnp.asarray(rows)
+        learner.adapt, best, pools.to_device(data.train), jnp.asarray(rows)
     )
     shared = jax.tree.map(lambda leaf: leaf[None], start.meta_params.params)
     bank = jax.tree.map(lambda *parts: jnp.concatenate(parts), shared, models)
@@ -324,7 +325,7 @@ def predict_scenario(
     """
     settings, pool, plan = experiment.settings, data.test, plans[scenario]
     sizes = settings.evaluation.num_support
-    device_pool = evaluators.to_device(pool)
+    device_pool = pools.to_device(pool)
     rows = rest_of(pool, plan)
     adapted_on = support_scenario(scenario, settings.evaluation.unseen_support)
     wrong = wrong_support(
@@ -425,7 +426,7 @@ def wrong_support(
 def predict_method(
     start: Start,
     meta_params: MetaParams,
-    pool: evaluators.DevicePool,
+    pool: pools.DevicePool,
     support: np.ndarray,
     query: np.ndarray,
 ) -> np.ndarray:
@@ -435,7 +436,7 @@ def predict_method(
     ]
     model = methods.make_model(start.spec)
     probs = evaluators.adapt_and_predict(
-        start.learner.adapt, model.predict_fn, meta_params, pool, *flat
+        start.learner.adapt_for, model.predict_fn, meta_params, pool, *flat
     )
     return np.asarray(probs).reshape(*query.shape, -1)
 

@@ -1,7 +1,7 @@
 """The head on a frozen encoder: layer-weighted sum, masked mean, two linear layers.
 
 Mean pooling commutes with the layer-weighted sum, so the head reads hidden states that
-were pooled once; `pool_frames` gives them.
+were pooled once; `encoders.encoder.pool` gives them.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from metaperser_jax import kernels
 from metaperser_jax.errors import InputError
 from metaperser_jax.typing import Array, Params
 
@@ -21,30 +22,40 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def pool_frames(
-    hidden_states: Float[Array, "batch layers frames width"],
-    mask: Bool[Array, "batch frames"],
-) -> Float[Array, "batch layers width"]:
-    """Returns the mean over valid frames; a clip without one gives zeros.
-
-    Half precision is summed, and returned, in single: the sum over a long clip would
-    overflow it.
-    """
-    kept = mask[:, None, :, None]  # [batch, 1, frames, 1]
-    dtype = jnp.promote_types(jnp.result_type(hidden_states), jnp.float32)
-    total = jnp.where(kept, hidden_states, 0.0).sum(2, dtype=dtype)
-    return total / jnp.maximum(mask.sum(1), 1)[:, None, None].astype(total.dtype)
+def mix_layers(weights: Float[Array, " layers"], pooled: Array) -> Array:
+    """[..., layers, width] -> [..., width]: the softmax-weighted sum (SUPERB)."""
+    if pooled.shape[-2] == 1:
+        return pooled[..., 0, :]  # the softmax of one weight is 1, its gradient 0
+    return jnp.einsum("l,...lw->...w", jax.nn.softmax(weights), pooled)
 
 
 class LayerWeightedSum(nn.Module):
     """Softmax-weighted sum over the layers of an encoder (SUPERB)."""
 
     @nn.compact
-    def __call__(self, pooled: Array) -> jax.Array:
+    def __call__(self, pooled: Array) -> Array:
         """[..., layers, width] -> [..., width]."""
         layers = pooled.shape[-2]
         weights = self.param("weights", nn.initializers.zeros, (layers,))
-        return jnp.einsum("l,...lw->...w", jax.nn.softmax(weights), pooled)
+        return mix_layers(weights, pooled)
+
+
+class DenseOnInputs(nn.Module):
+    """`nn.Dense`, whose kernel may be given in any form of `kernels.dense`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> jax.Array:
+        """[..., width] -> [..., features]."""
+        shape = (inputs.shape[-1], self.features)
+        if self.is_initializing():
+            kernel = self.param("kernel", nn.linear.default_kernel_init, shape)
+        else:
+            kernel = self.get_variable("params", "kernel")
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        units = jnp.asarray(kernels.dense(inputs, kernel))
+        return units + jnp.broadcast_to(bias, units.shape)
 
 
 class EmotionHead(nn.Module):
@@ -63,7 +74,7 @@ class EmotionHead(nn.Module):
     def setup(self) -> None:
         """Names the parts as the paths in the adapted set do."""
         self.layers = LayerWeightedSum()
-        self.projector = nn.Dense(self.hidden)
+        self.projector = DenseOnInputs(self.hidden)
         self.classifier = nn.Dense(self.num_classes + self.num_dimensions)
         if self.listener_width:
             self.listener = ListenerShift(self.hidden, self.listener_width)
@@ -136,6 +147,20 @@ def init_head(head: EmotionHead, key: jax.Array, layers: int, width: int) -> Par
 def apply_head(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:
     """[samples, layers, width] -> [samples, outputs], see `EmotionHead`."""
     return head.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+
+
+def first_layer(layers: int) -> kernels.FixedDense:
+    """Returns the head's layer on its inputs, for the dual form of the inner loop.
+
+    Args:
+      layers: of the inputs; the weighted sum over a single one has nothing to learn.
+    """
+
+    def mixed(params: Params, inputs: Array) -> Array:
+        return mix_layers(params["layers"]["weights"], inputs)
+
+    reads = ("layers/weights",) if layers > 1 else ()
+    return kernels.FixedDense("projector/kernel", mixed, reads)
 
 
 def embed_inputs(head: EmotionHead, params: Params, inputs: Array) -> jax.Array:

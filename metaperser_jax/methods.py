@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaperser_jax import heads, losses
+from metaperser_jax.kernels import FixedDense
 from metaperser_jax.losses import DimensionLoss, Family
 from metaperser_jax.meta import learners
 from metaperser_jax.meta.learners import STRENGTH, MetaLearner
@@ -34,6 +35,7 @@ class Model(NamedTuple):
     rates_fn: Callable[[Batch], tuple[jax.Array, jax.Array]]  # sums, answers [outputs]
     support_loss_fn: Callable[[Params, Batch], jax.Array]  # of a support set; the
     #   same object as loss_fn where the two do not differ
+    layer: FixedDense  # the dense layer on the inputs, for the dual form
 
 
 class ModelSpec(NamedTuple):
@@ -116,6 +118,7 @@ def make_model(spec: ModelSpec) -> Model:
         lambda rates: losses.on_classes(link, rates, spec.num_dimensions),
         functools.partial(label_totals, spec),
         loss_fn if same else _make_loss_fn(spec, apply_fn, spec.dimension_support_loss),
+        heads.first_layer(spec.layers),
     )
 
 
@@ -172,6 +175,8 @@ def make_maml(model: Model, meta: MetaSettings, adapt: str) -> MetaLearner:
         multi_step_weights=meta.multi_step_weights or None,
         task_chunk=meta.task_chunk or None,
         remat=meta.remat,
+        layer=model.layer,
+        inner=meta.inner,
     )
 
 
@@ -201,6 +206,8 @@ def make_learner(
             meta.adapt,
             meta.init_learning_rate,
             support_loss_fn=support_loss_fn,
+            layer=model.layer,
+            inner=meta.inner,
         ),
         "prototypes": lambda: learners.prototypes(
             loss_fn, model.embed_fn, num_dimensions=spec.num_dimensions
@@ -208,7 +215,11 @@ def make_learner(
         "no_adaptation": lambda: learners.no_adaptation(loss_fn),
         "nearest_listener": lambda: learners.nearest_listener(support_loss_fn),
         "fine_tune": lambda: learners.maml(
-            loss_fn, FINE_TUNE_STEPS, support_loss_fn=support_loss_fn
+            loss_fn,
+            FINE_TUNE_STEPS,
+            support_loss_fn=support_loss_fn,
+            layer=model.layer,
+            inner=meta.inner,
         ),
         "prior_calibration": lambda: learners.prior_calibration(
             loss_fn, model.predict_fn, model.link_fn, model.rates_fn

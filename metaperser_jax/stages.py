@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from metaperser_jax import methods
 from metaperser_jax.checkpoints import Checkpoints, refuse_origin, save_meta_params
+from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import EvaluationPlan
 from metaperser_jax.errors import InputError, Problems
 from metaperser_jax.evaluation import evaluators
@@ -67,7 +68,7 @@ def dev_loss_fn(
 ) -> Callable[[MetaParams], float]:
     """Returns meta_params -> mean loss of development listeners once adapted."""
     score_fn = dev_score_fn(experiment, data, learner, spec)
-    pool = evaluators.to_device(data.dev)
+    pool = pools.to_device(data.dev)
     return lambda meta_params: score_fn(meta_params, pool)
 
 
@@ -76,16 +77,23 @@ def dev_score_fn(
     data: FoldData,
     learner: MetaLearner,
     spec: methods.ModelSpec,
-) -> Callable[[MetaParams, evaluators.DevicePool], float]:
+) -> Callable[[MetaParams, pools.DevicePool], float]:
     """Returns the same with the pool as an argument, where inputs are trained too."""
     headline = experiment.settings.evaluation.headline_support
     support, query = flat_pairs(dev_draws(experiment, data), headline)
     score_fn = selection_loss(spec)
 
-    def dev_loss(meta_params: MetaParams, pool: evaluators.DevicePool) -> float:
+    def dev_loss(meta_params: MetaParams, pool: pools.DevicePool) -> float:
         rates = jax.tree.map(lambda leaf: leaf[None], meta_params.learning_rates)
         scores = evaluators.candidate_scores(
-            learner.adapt, score_fn, meta_params.params, rates, pool, support, query, 1
+            learner.adapt_for,
+            score_fn,
+            meta_params.params,
+            rates,
+            pool,
+            support,
+            query,
+            1,
         )
         return float(scores.mean())
 

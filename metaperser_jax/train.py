@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaperser_jax import methods
+from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
 from metaperser_jax.data.splits import Fold
-from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
     Experiment,
     FoldData,
@@ -91,7 +91,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
     learner = methods.make_learner("no_adaptation", data.spec, settings.meta)
     tx = _optimizer(chosen.learning_rate, 0.0, chosen.weight_decay, 1.0, None)
     epoch_fn = _pretrain_epoch(model.loss_fn, tx)
-    train_data = everything(evaluators.to_device(data.train))
+    train_data = everything(pools.to_device(data.train))
     rows = np.flatnonzero(data.train.annotator >= 0)
     dev_loss = dev_loss_fn(experiment, data, learner, data.spec)
     start = state.init_state(
@@ -136,6 +136,7 @@ def meta_train(
         total if meta.cosine else None,
     )
     step_fn = _meta_train_step(learner, tx)
+    pool = pools.to_device(data.train)
     start = state.init_state(
         learner.init(
             methods.extend_params(shared, initial_params(experiment, data, method))
@@ -157,7 +158,7 @@ def meta_train(
             recipe.mode or meta.mode,
         )
         order = derivative_order(step, total, annealed_from)
-        current, metrics = step_fn(current, drawn, order=order)
+        current, metrics = step_fn(current, drawn, pool, order=order)
         return current, {"train_loss": metrics["query_loss"]}
 
     def listeners_at(step: int) -> list[str]:
@@ -192,9 +193,9 @@ _meta_train_step = functools.lru_cache(maxsize=64)(steps.make_meta_train_step)
 _pretrain_epoch = functools.lru_cache(maxsize=64)(steps.make_pretrain_epoch)
 
 
-def everything(pool: evaluators.DevicePool) -> Batch:
+def everything(pool: pools.DevicePool) -> Batch:
     """Returns all ratings of a pool as one batch [ratings, ...]."""
-    return evaluators.take_rows(pool, jnp.arange(len(pool.row)))
+    return pools.take_rows(pool, jnp.arange(len(pool.row)))
 
 
 def epoch_index(rows: np.ndarray, batch_size: int, seed: tuple[int, ...]) -> jax.Array:

@@ -17,6 +17,7 @@ import numpy as np
 from benchmark.audio import pad_batch
 from metaperser_jax import features, heads, methods, trees
 from metaperser_jax.checkpoints import load_meta_params, load_origin, refuse_origin
+from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import round_up
 from metaperser_jax.data.splits import Fold
 from metaperser_jax.encoders.encoder import Encoder, encode_pooled, encode_training
@@ -29,7 +30,6 @@ from metaperser_jax.encoders.tuning import (
     tuned_encoder,
 )
 from metaperser_jax.errors import Problems
-from metaperser_jax.evaluation import evaluators
 from metaperser_jax.experiment import (
     Experiment,
     FoldData,
@@ -392,7 +392,7 @@ def make_dev_loss(
         trained, head = (meta_params.params[name] for name in (ENCODER, HEAD))
         pooled = encode_clips(experiment, base, trained, clips)
         inputs = np.asarray(tuning_steps.standardise(pooled, fixed))
-        device_pool = evaluators.to_device(pool._replace(inputs=inputs))
+        device_pool = pools.to_device(pool._replace(inputs=inputs))
         return score_fn(MetaParams(head, {}), device_pool)
 
     return dev_loss

@@ -11,6 +11,7 @@ Params = Any  # nested dict of arrays
 Data = Any  # whatever loss_fn(params, data) reads; in this project a Batch
 Order = Literal["first", "second"]
 SupportMode = Literal["independent", "same", "disjoint"]
+Inner = Literal["auto", "general", "dual"]
 
 
 class Batch(NamedTuple):
@@ -33,6 +34,13 @@ class Episode(NamedTuple):
 
     support: Batch
     query: Batch
+
+
+class EpisodeRows(NamedTuple):
+    """Which ratings of a pool an episode reads; -1 is padding."""
+
+    support: Array  # [support] int32; leading axes (tasks) may be added
+    query: Array  # [query] int32
 
 
 class MetaParams(NamedTuple):

@@ -1,6 +1,7 @@
 """Tests feel what users feel: rank promotion raises, warnings are errors.
 
-No example of a property is timed: a busy machine is no fault of the code.
+No example of a property is timed: a busy machine is no fault of the code. The examples
+are the same in each run; `--hypothesis-profile=search` looks for new ones.
 """
 
 import hypothesis
@@ -10,8 +11,9 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metaperser_jax.errors import InputError
-from metaperser_jax.typing import Batch, Episode, Pool, SupportMode
+from metaperser_jax.typing import Batch, Episode, EpisodeRows, Pool, SupportMode
 
 PADDING = -1
 WIDTH_GRAIN = 16
@@ -160,8 +160,8 @@ class EpisodeSampler:
         num_support: tuple[int, int],
         num_query: int,
         mode: SupportMode,
-    ) -> Episode:
-        """Returns the meta-batch of a step, [tasks, ...].
+    ) -> EpisodeRows:
+        """Returns the rows of the meta-batch of a step, [tasks, ...].
 
         Args:
           step: 0-based step; the same step always gives the same episodes.
@@ -188,7 +188,7 @@ class EpisodeSampler:
                 )
             )
         support, query = (np.stack(rows) for rows in zip(*pairs, strict=True))
-        return Episode(gather(self.pool, support), gather(self.pool, query))
+        return EpisodeRows(support.astype(np.int32), query.astype(np.int32))
 
 
 def fit_width(rows: np.ndarray, width: int) -> np.ndarray:

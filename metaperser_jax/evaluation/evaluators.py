@@ -2,52 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from metaperser_jax import trees
-from metaperser_jax.typing import Array, Batch, MetaParams, Pool
+from metaperser_jax.data.pools import DevicePool, take_rows
+from metaperser_jax.typing import Array, Batch, MetaParams
 
 CHUNK = 16  # pairs adapted at once; their weights stay in the cache
-
-
-class DevicePool(NamedTuple):
-    """A pool on the device, read by row; moved once, gathered there."""
-
-    inputs: jax.Array  # [rows, layers, width]
-    row: jax.Array  # [ratings] int32
-    targets: jax.Array  # [ratings, classes]
-    mask: jax.Array  # [ratings, classes] bool
-    class_weights: jax.Array | None = None  # [classes]
-
-
-def to_device(pool: Pool) -> DevicePool:
-    """Moves a pool to the device."""
-    return DevicePool(
-        jnp.asarray(pool.inputs),
-        jnp.asarray(pool.row),
-        jnp.asarray(pool.targets, jnp.float32),
-        jnp.asarray(pool.mask),
-        None if pool.class_weights is None else jnp.asarray(pool.class_weights),
-    )
-
-
-def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:
-    """Returns the ratings at `rows` as a batch; -1 is padding."""
-    kept = rows >= 0
-    safe = jnp.where(kept, rows, 0)
-    weights = pool.class_weights
-    if weights is not None:
-        weights = jnp.broadcast_to(weights, (*rows.shape, *weights.shape))
-    return Batch(
-        pool.inputs[pool.row[safe]],
-        jnp.where(kept[:, None], pool.targets[safe], 0.0),
-        pool.mask[safe] & kept[:, None],
-        weights,
-    )
 
 
 @functools.partial(jax.jit, static_argnames=("adapt_fn", "predict_fn"))
@@ -62,7 +27,7 @@ def adapt_and_predict(
     """Returns the predictions of each pair's adapted model on its query set.
 
     Args:
-      adapt_fn: a learner's `adapt`.
+      adapt_fn: a learner's `adapt_for`.
       predict_fn: (params, inputs) -> probabilities.
       meta_params: what the learner adapts from.
       pool: ratings and inputs.
@@ -71,8 +36,9 @@ def adapt_and_predict(
     """
 
     def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
-        params, _ = adapt_fn(meta_params, take_rows(pool, rows[0]), order="first")
-        return predict_fn(params, take_rows(pool, rows[1]).inputs)
+        support, query = (take_rows(pool, r) for r in rows)
+        params, *_ = adapt_fn(meta_params, support, query, order="first")
+        return predict_fn(params, query.inputs)
 
     return jax.lax.map(one, (support, query), batch_size=CHUNK)
 
@@ -109,7 +75,7 @@ def candidate_scores(
     """Returns the mean score of each candidate setting over the pairs.
 
     Args:
-      adapt_fn: a learner's `adapt`.
+      adapt_fn: a learner's `adapt_for`.
       score_fn: (params, query batch) -> [] score.
       params: shared parameters.
       candidates: rates, with a leading candidates axis ({} for a learner without).
@@ -121,12 +87,18 @@ def candidate_scores(
     """
 
     def one(rates: dict[str, jax.Array], rows: tuple[jax.Array, jax.Array]):
-        batch, judged = take_rows(pool, rows[0]), take_rows(pool, rows[1])
-        meta_params = MetaParams(params, rates)
+        batch, judged = (take_rows(pool, r) for r in rows)
+
+        def score(adapted: Any) -> jax.Array:
+            return score_fn(adapted, judged)
+
+        watched = {"observe": score} if every_step else {}
+        adapted, _, scores = adapt_fn(
+            MetaParams(params, rates), batch, judged, order="first", **watched
+        )
         if not every_step:
-            adapted, _ = adapt_fn(meta_params, batch, order="first")
-            return score_fn(adapted, judged)[None]
-        return _score_every_step(adapt_fn, score_fn, meta_params, batch, judged)
+            return score(adapted)[None]
+        return jnp.concatenate([score(params)[None], scores])
 
     def over_pairs(index: jax.Array) -> jax.Array:
         rates = trees.take(candidates, index)
@@ -136,19 +108,3 @@ def candidate_scores(
         return jnp.nanmean(jnp.where(jnp.isfinite(scores), scores, 1e9), axis=0)
 
     return jax.lax.map(over_pairs, jnp.arange(num_candidates))
-
-
-def _score_every_step(adapt_fn, score_fn, meta_params, support, query) -> jax.Array:
-    """[steps + 1] scores, taking one inner step at a time with its own rate."""
-    rates = meta_params.learning_rates
-
-    def step(params: Any, rate: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
-        single = {path: value[None] for path, value in rate.items()}
-        params, _ = adapt_fn(
-            MetaParams(params, single), support, order="first", num_steps=1
-        )
-        return params, score_fn(params, query)
-
-    start = score_fn(meta_params.params, query)
-    _, scores = jax.lax.scan(step, meta_params.params, rates)
-    return jnp.concatenate([start[None], scores])

@@ -6,7 +6,7 @@ need more of the model say so in their arguments.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ import numpy as np
 
 from metaperser_jax import trees
 from metaperser_jax.errors import InputError
-from metaperser_jax.meta import inner_loop, learning_rates
+from metaperser_jax.kernels import FixedDense
+from metaperser_jax.meta import dual, inner_loop, learning_rates
 from metaperser_jax.meta.inner_loop import InnerLoop, LossFn
 from metaperser_jax.typing import (
     AdaptInfo,
@@ -22,6 +23,7 @@ from metaperser_jax.typing import (
     Batch,
     Data,
     Episode,
+    Inner,
     MetaInfo,
     MetaParams,
     Order,
@@ -29,7 +31,9 @@ from metaperser_jax.typing import (
 )
 
 PredictFn = Callable[[Params, Array], jax.Array]  # inputs -> rates [samples, outputs]
+ReadFn = Callable[[Any], Episode]
 STRENGTH = "strength"  # how many clips the shared model is worth, [1]
+DUAL_CHUNK = 16  # tasks adapted at once: what they keep stays in the caches
 NO_STEPS = AdaptInfo(np.zeros((0,), np.float32))  # numpy: no device at import
 
 
@@ -39,12 +43,18 @@ class MetaLearner(NamedTuple):
     init: params -> MetaParams.
     adapt: (meta_params, support, *, order) -> (params, AdaptInfo).
     meta_loss: (meta_params, episodes, *, order) -> (loss, MetaInfo); `episodes` has a
-      leading tasks axis.
+      leading tasks axis. With `read`, (one entry of `episodes`) -> Episode, they are
+      read task by task, for example by index from a pool on the device.
+    adapt_for: (meta_params, support, query, *, order, observe) -> (params, AdaptInfo,
+      seen). The same as `adapt`, for parameters that are applied to the inputs of
+      `query` alone: kernels may then be known by their products (`kernels.dense`).
+      `observe(params)` is taken after each inner step, `seen` are its stacked results.
     """
 
     init: Callable[[Params], MetaParams]
     adapt: Callable[..., tuple[Params, AdaptInfo]]
     meta_loss: Callable[..., tuple[jax.Array, MetaInfo]]
+    adapt_for: Callable[..., tuple[Params, AdaptInfo, Any]]
 
 
 def maml(
@@ -59,6 +69,8 @@ def maml(
     multi_step_weights: tuple[float, ...] | None = None,
     task_chunk: int | None = None,
     remat: bool = False,
+    layer: FixedDense | None = None,
+    inner: Inner = "auto",
 ) -> MetaLearner:
     """MAML with per-layer per-step learning rates (Finn et al. 2017; MAML++ 2019).
 
@@ -77,19 +89,40 @@ def maml(
       proximal: weight of |phi - theta|^2 / 2 in the inner loss.
       multi_step_weights: [num_steps] weights of the query loss after each step
         (MAML++); None takes the loss after the last step.
-      task_chunk: how many tasks are adapted at once; None is all.
+      task_chunk: how many tasks are adapted at once; None: all in the general form,
+        as many as the caches like in the dual form.
       remat: recompute inner steps in the backward pass, where memory matters.
+      layer: the model's dense layer on its inputs, which the loss functions apply by
+        `kernels.dense`; None: there is none, and no dual form.
+      inner: 'general' takes gradients of the parameters; 'dual' never forms the
+        adapted kernel of `layer` (the same results, see `meta.dual`); 'auto' is dual
+        where that is smaller.
 
     Raises:
       InputError: an argument that cannot be.
     """
-    _check_maml(num_steps, multi_step_weights, task_chunk)
+    _check_maml(num_steps, multi_step_weights, task_chunk, layer, inner)
     loop = InnerLoop(num_steps, rate_bounds, proximal, remat)
     inner_loss_fn = support_loss_fn or loss_fn
 
     def init(params: Params) -> MetaParams:
         rates = learning_rates.init(params, adapt, num_steps, init_learning_rate)
         return MetaParams(params, rates)
+
+    def is_dual(meta_params: MetaParams, support: Data) -> bool:
+        return inner != "general" and dual.applies(
+            layer, meta_params.learning_rates, support, inner == "dual"
+        )
+
+    def run(
+        meta_params: MetaParams, support: Data, query: Data | None, **options: Any
+    ) -> tuple[Params, AdaptInfo, Any]:
+        if layer is not None and is_dual(meta_params, support):
+            return dual.run(
+                loop, inner_loss_fn, layer, *meta_params, support, query, **options
+            )
+        options.pop("prepared", None)
+        return inner_loop.run(loop, inner_loss_fn, *meta_params, support, **options)
 
     def adapt_fn(
         meta_params: MetaParams,
@@ -98,31 +131,68 @@ def maml(
         order: Order = "first",
         num_steps: int | None = None,
     ) -> tuple[Params, AdaptInfo]:
-        params, info, _ = inner_loop.run(
-            loop, inner_loss_fn, *meta_params, support, order=order, num_steps=num_steps
+        params, info, _ = run(
+            meta_params, support, None, order=order, num_steps=num_steps
         )
         return params, info
 
-    def task_loss(
-        meta_params: MetaParams, episode: Episode, order: Order
-    ) -> tuple[jax.Array, AdaptInfo]:
-        if multi_step_weights is None:
-            params, info = adapt_fn(meta_params, episode.support, order=order)
-            return loss_fn(params, episode.query), info
-        _, info, losses = inner_loop.run(
-            loop,
-            inner_loss_fn,
-            *meta_params,
-            episode.support,
+    def adapt_for(
+        meta_params: MetaParams,
+        support: Data,
+        query: Data,
+        *,
+        order: Order = "first",
+        num_steps: int | None = None,
+        observe: Callable[[Params], Any] | None = None,
+    ) -> tuple[Params, AdaptInfo, Any]:
+        return run(
+            meta_params,
+            support,
+            query,
             order=order,
-            observe=lambda params: loss_fn(params, episode.query),
+            num_steps=num_steps,
+            observe=observe,
         )
-        return jnp.asarray(multi_step_weights, losses.dtype) @ losses, info
 
-    return MetaLearner(init, adapt_fn, _episodic(task_loss, task_chunk))
+    def task_loss(
+        meta_params: MetaParams, episode: Episode, order: Order, prepared: Any
+    ) -> tuple[jax.Array, AdaptInfo]:
+        weights = multi_step_weights
+        params, info, losses = run(
+            meta_params,
+            *episode,
+            order=order,
+            prepared=prepared,
+            observe=weights and (lambda params: loss_fn(params, episode.query)),
+        )
+        if weights is None:
+            return loss_fn(params, episode.query), info
+        return jnp.asarray(weights, losses.dtype) @ losses, info
+
+    def prepare(meta_params: MetaParams, episode: Episode, order: Order) -> Any:
+        if layer is None or not is_dual(meta_params, episode.support):
+            return None
+        if not dual.has_fixed_inputs(layer, meta_params.learning_rates):
+            return None
+        return dual.prepare(layer, *meta_params, *episode, order)
+
+    return MetaLearner(
+        init, adapt_fn, _episodic(task_loss, task_chunk, prepare), adapt_for
+    )
 
 
-def _check_maml(num_steps: int, weights: Any, task_chunk: int | None) -> None:
+def _check_maml(
+    num_steps: int,
+    weights: Any,
+    task_chunk: int | None,
+    layer: FixedDense | None,
+    inner: str,
+) -> None:
+    if inner not in get_args(Inner):
+        expected = ", ".join(get_args(Inner))
+        raise InputError(f"inner={inner!r}: expected one of {expected}.")
+    if inner == "dual" and layer is None:
+        raise InputError("inner='dual' needs `layer`, the dense layer on the inputs.")
     if num_steps < 0:
         raise InputError(f"num_steps={num_steps}: expected 0 or more inner steps.")
     if weights is not None and len(weights) != num_steps:
@@ -135,19 +205,30 @@ def _check_maml(num_steps: int, weights: Any, task_chunk: int | None) -> None:
 
 
 def _episodic(
-    task_loss: Callable[[MetaParams, Episode, Order], tuple[jax.Array, AdaptInfo]],
+    task_loss: Callable[..., tuple[jax.Array, AdaptInfo]],
     task_chunk: int | None = None,
+    prepare: Callable[..., Any] = lambda meta_params, episode, order: None,
 ) -> Callable[..., tuple[jax.Array, MetaInfo]]:
-    """Lifts the loss of one task to the mean over the tasks of a meta-batch."""
+    """Lifts the loss of one task to the mean over the tasks of a meta-batch.
+
+    What `prepare` gives is computed for all tasks at once, the rest in chunks.
+    """
 
     def meta_loss(
-        meta_params: MetaParams, episodes: Episode, *, order: Order = "first"
+        meta_params: MetaParams,
+        episodes: Any,
+        *,
+        order: Order = "first",
+        read: ReadFn = lambda episode: episode,
     ) -> tuple[jax.Array, MetaInfo]:
-        def one(episode: Episode) -> tuple[jax.Array, AdaptInfo]:
-            return task_loss(meta_params, episode, order)
+        prepared = jax.vmap(lambda e: prepare(meta_params, read(e), order))(episodes)
+        chunk = task_chunk or (None if prepared is None else DUAL_CHUNK)
 
-        per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)  # [tasks]
-        loss = per_task.mean()
+        def one(task: tuple[Any, Any]) -> tuple[jax.Array, AdaptInfo]:
+            return task_loss(meta_params, read(task[0]), order, task[1])
+
+        per_task, infos = inner_loop.over_tasks(one, (episodes, prepared), chunk)
+        loss = per_task.mean()  # of [tasks]
         return loss, MetaInfo(loss, infos.support_losses.mean(0), per_task)
 
     return meta_loss
@@ -165,13 +246,18 @@ def _adapts_without_steps(
     ) -> tuple[Params, AdaptInfo]:
         return closed_form(meta_params, support), NO_STEPS
 
+    def adapt_for(
+        meta_params: MetaParams, support: Batch, query: Batch, *, order: Order = "first"
+    ) -> tuple[Params, AdaptInfo, Any]:
+        return (*adapt(meta_params, support, order=order), None)
+
     def task_loss(
-        meta_params: MetaParams, episode: Episode, order: Order
+        meta_params: MetaParams, episode: Episode, order: Order, _prepared: Any
     ) -> tuple[jax.Array, AdaptInfo]:
         params, info = adapt(meta_params, episode.support, order=order)
         return loss_fn(params, episode.query), info
 
-    return MetaLearner(init, adapt, _episodic(task_loss))
+    return MetaLearner(init, adapt, _episodic(task_loss), adapt_for)
 
 
 def _no_rates(params: Params) -> MetaParams:
@@ -200,6 +286,8 @@ def reptile(
     *,
     support_loss_fn: LossFn | None = None,
     task_chunk: int | None = None,
+    layer: FixedDense | None = None,
+    inner: Inner = "auto",
 ) -> MetaLearner:
     """Reptile (Nichol et al. 2018): the meta-gradient is theta - phi.
 
@@ -207,13 +295,24 @@ def reptile(
     in MetaInfo is the loss on the query set after adaptation, for the log.
     """
     learner = maml(
-        loss_fn, num_steps, adapt, init_learning_rate, support_loss_fn=support_loss_fn
+        loss_fn,
+        num_steps,
+        adapt,
+        init_learning_rate,
+        support_loss_fn=support_loss_fn,
+        layer=layer,
+        inner=inner,
     )
 
     def meta_loss(
-        meta_params: MetaParams, episodes: Episode, *, order: Order = "first"
+        meta_params: MetaParams,
+        episodes: Any,
+        *,
+        order: Order = "first",
+        read: ReadFn = lambda episode: episode,
     ) -> tuple[jax.Array, MetaInfo]:
-        def one(episode: Episode) -> tuple[jax.Array, jax.Array, AdaptInfo]:
+        def one(task: Any) -> tuple[jax.Array, jax.Array, AdaptInfo]:
+            episode = read(task)
             phi, info = learner.adapt(meta_params, episode.support, order="first")
             drift = trees.subtract(meta_params.params, jax.lax.stop_gradient(phi))
             return 0.5 * trees.squared_norm(drift), loss_fn(phi, episode.query), info
@@ -222,7 +321,7 @@ def reptile(
         info = MetaInfo(per_task.mean(), infos.support_losses.mean(0), per_task)
         return surrogate.mean(), info
 
-    return MetaLearner(learner.init, learner.adapt, meta_loss)
+    return MetaLearner(learner.init, learner.adapt, meta_loss, learner.adapt_for)
 
 
 def base_rate(

@@ -8,10 +8,19 @@ import jax.numpy as jnp
 import optax
 
 from metaperser_jax import trees
+from metaperser_jax.data.pools import DevicePool, read_episode
 from metaperser_jax.meta.inner_loop import LossFn
 from metaperser_jax.meta.learners import MetaLearner
 from metaperser_jax.training.state import TrainState
-from metaperser_jax.typing import Array, Batch, Episode, MetaInfo, MetaParams, Order
+from metaperser_jax.typing import (
+    Array,
+    Batch,
+    Episode,
+    EpisodeRows,
+    MetaInfo,
+    MetaParams,
+    Order,
+)
 
 Metrics = dict[str, jax.Array]
 
@@ -19,7 +28,10 @@ Metrics = dict[str, jax.Array]
 def make_meta_train_step(
     learner: MetaLearner, tx: optax.GradientTransformation
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Returns meta_train_step(state, episodes, *, order) -> state, metrics.
+    """Returns meta_train_step(state, episodes, pool=None, *, order) -> state, metrics.
+
+    With a pool on the device, `episodes` are the rows that they read of it: a step
+    moves no inputs.
 
     A step whose loss or gradient is not finite leaves the state as it was and is
     counted. A run with derivative annealing compiles exactly two of these.
@@ -27,10 +39,16 @@ def make_meta_train_step(
 
     @functools.partial(jax.jit, static_argnames="order", donate_argnums=0)
     def meta_train_step(
-        state: TrainState, episodes: Episode, *, order: Order
+        state: TrainState,
+        episodes: Episode | EpisodeRows,
+        pool: DevicePool | None = None,
+        *,
+        order: Order,
     ) -> tuple[TrainState, Metrics]:
+        read = {} if pool is None else {"read": functools.partial(read_episode, pool)}
+
         def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
-            return learner.meta_loss(meta_params, episodes, order=order)
+            return learner.meta_loss(meta_params, episodes, order=order, **read)
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (_, info), grads = grad_fn(state.meta_params)

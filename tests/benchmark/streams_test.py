@@ -20,6 +20,10 @@ VALUES = st.recursive(
 )
 
 
+def zipped(data):
+    return gzip.compress(data, mtime=0)  # no clock in the names of the tests
+
+
 def cut(text, size):
     return [text[i : i + size] for i in range(0, len(text), size)]
 
@@ -38,11 +42,11 @@ def read(tmp_path, data):
         (b"plain", "plain", {}),
         ("ł ó".encode(), "ł ó", {}),
         ("\ufeffid".encode(), "id", {}),
-        (gzip.compress("\ufeffgzipped é".encode()), "gzipped é", {}),
+        (zipped("\ufeffgzipped é".encode()), "gzipped é", {}),
         (b"a\xffb\xfe\xfdc", "a\ufffdb\ufffdc", {"warning invalid_utf8": 1}),
         (b"half \xc3", "half \ufffd", {"warning invalid_utf8": 1}),
         ("kept \ufffd".encode(), "kept \ufffd", {}),
-        (gzip.compress(b"")[:12], "", {"error damaged_gzip": 1}),
+        (zipped(b"")[:12], "", {"error damaged_gzip": 1}),
     ],
 )
 def test_bytes_become_text(tmp_path, data, text, counts):
@@ -56,7 +60,7 @@ def test_a_letter_on_the_edge_of_a_piece_is_whole(tmp_path, monkeypatch):
 
 def test_a_gzip_stream_that_is_cut_gives_what_is_there(tmp_path):
     lines = "".join(f"line {zlib.crc32(bytes([i]))}\n" for i in range(256))
-    data = gzip.compress(lines.encode())
+    data = zipped(lines.encode())
     text, counts = read(tmp_path, data[: len(data) // 2])
     assert counts == {"error damaged_gzip": 1}
     assert lines.startswith(text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metaperser_jax import evaluate, methods
+from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import plan_evaluation, rows_of
 from metaperser_jax.data.splits import Fold, check_leakage, make_folds
 from metaperser_jax.errors import InputError, Problems
@@ -147,7 +148,7 @@ class TestTuning:
         found = evaluate.tune(
             method,
             evaluate.Start(learner, SPEC, meta_params),
-            evaluators.to_device(data.test),
+            pools.to_device(data.test),
             plan.support,
             plan.query,
         )
@@ -199,7 +200,7 @@ class TestTuning:
         found = evaluate.tune(
             "full",
             evaluate.Start(learner, SPEC, learner.init(params)),
-            evaluators.to_device(pool),
+            pools.to_device(pool),
             plan.support,
             plan.query,
         )

@@ -68,7 +68,7 @@ class TestRecipes:
             return sample(sampler, step, num_tasks, num_support, num_query, mode)
 
         def make_step(learner, tx):
-            def step(current, episodes, *, order):
+            def step(current, rows, pool, *, order):
                 seen["order"].append(order)
                 rate = current.opt_state.hyperparams["rate_learning_rate"]
                 seen["frozen"] = float(rate) == 0.0

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaperser_jax.data import pools
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.meta import learners
 from metaperser_jax.typing import Batch, MetaParams, Pool
@@ -88,12 +89,12 @@ def descend(params, rates, batch, num_steps):
 class TestTakeRows:
     def test_rows_become_a_batch(self, pool):
         rows = np.array([3, 17, 5])
-        found = evaluators.take_rows(evaluators.to_device(pool), jnp.asarray(rows))
+        found = pools.take_rows(pools.to_device(pool), jnp.asarray(rows))
         for a, b in zip(found, batch_of(pool, rows), strict=True):
             np.testing.assert_array_equal(a, b)
 
     def test_padding_answers_nothing(self, pool):
-        found = evaluators.take_rows(evaluators.to_device(pool), jnp.array([-1, 3]))
+        found = pools.take_rows(pools.to_device(pool), jnp.array([-1, 3]))
         assert not found.mask[0].any()
         assert not found.targets[0].any()
         assert np.isfinite(found.inputs).all()
@@ -105,10 +106,10 @@ class TestAdaptAndPredict:
         meta_params = learner.init(params)
         support, query = draw_rows(rng, 6), draw_rows(rng, 5)
         found = evaluators.adapt_and_predict(
-            learner.adapt,
+            learner.adapt_for,
             predict_fn,
             meta_params,
-            evaluators.to_device(pool),
+            pools.to_device(pool),
             jnp.asarray(support),
             jnp.asarray(query),
         )
@@ -126,10 +127,10 @@ class TestAdaptAndPredict:
         learner = learners.maml(loss_fn, 3, ".*", 0.2)
         query = draw_rows(rng, 5, fewest=5)
         found = evaluators.adapt_and_predict(
-            learner.adapt,
+            learner.adapt_for,
             predict_fn,
             learner.init(params),
-            evaluators.to_device(pool),
+            pools.to_device(pool),
             jnp.full((PAIRS, 4), -1),
             jnp.asarray(query),
         )
@@ -143,7 +144,7 @@ def test_adapt_all_stacks_the_models_of_the_listeners(rng, pool, params):
     meta_params = learner.init(params)
     support = draw_rows(rng, 6)
     found = evaluators.adapt_all(
-        learner.adapt, meta_params, evaluators.to_device(pool), jnp.asarray(support)
+        learner.adapt, meta_params, pools.to_device(pool), jnp.asarray(support)
     )
     for pair in (0, 7, PAIRS - 1):
         batch = batch_of(pool, support[pair])
@@ -164,11 +165,11 @@ class TestCandidateScores:
     def score(self, pool, params, candidates, support, query, count, **options):
         learner = learners.maml(loss_fn, self.NUM_STEPS)
         return evaluators.candidate_scores(
-            learner.adapt,
+            learner.adapt_for,
             loss_fn,
             params,
             candidates,
-            evaluators.to_device(pool),
+            pools.to_device(pool),
             jnp.asarray(support),
             jnp.asarray(query),
             count,
@@ -211,11 +212,11 @@ class TestCandidateScores:
         query = draw_rows(rng, 6, fewest=1)
         learner = learners.no_adaptation(loss_fn)
         found = evaluators.candidate_scores(
-            learner.adapt,
+            learner.adapt_for,
             loss_fn,
             params,
             {},
-            evaluators.to_device(pool),
+            pools.to_device(pool),
             jnp.full((PAIRS, 1), -1),
             jnp.asarray(query),
             1,
@@ -238,7 +239,7 @@ class TestCandidateScores:
 def test_the_adapted_parameters_do_not_depend_on_the_padding(rng, pool, params):
     learner = learners.maml(loss_fn, 2, ".*", 0.2)
     meta_params = MetaParams(params, learner.init(params).learning_rates)
-    device = evaluators.to_device(pool)
+    device = pools.to_device(pool)
     rows = jnp.array([[4, 9, 2]])
     padded = jnp.array([[4, -1, 9, 2, -1, -1]])
     narrow = evaluators.adapt_all(learner.adapt, meta_params, device, rows)

@@ -11,6 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 from metaperser_jax import heads, losses, trees
+from metaperser_jax.data import pools
 from metaperser_jax.errors import InputError
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.meta import learners
@@ -675,7 +676,7 @@ def test_base_rate_survives_the_compiled_loop_over_many_pairs(rng):
         return losses.predict(heads.apply_head(head, params, inputs), "softmax")
 
     with jax.enable_x64(False):
-        pool = evaluators.DevicePool(
+        pool = pools.DevicePool(
             rng.normal(size=(rows, 2, 4)).astype(np.float32),
             np.arange(rows),
             np.eye(classes, dtype=np.float32)[rng.integers(0, classes, rows)],
@@ -692,7 +693,7 @@ def test_base_rate_survives_the_compiled_loop_over_many_pairs(rng):
         support = rng.integers(0, rows, (pairs, size)).astype(np.int32)
         query = rng.integers(0, rows, (pairs, num_query)).astype(np.int32)
         found = evaluators.adapt_and_predict(
-            learner.adapt, predict, meta_params, pool, support, query
+            learner.adapt_for, predict, meta_params, pool, support, query
         )
         rates = (pool.targets[support].sum(1) + prior) / (size + 1)
         expected = np.broadcast_to(rates[:, None], (pairs, num_query, classes))

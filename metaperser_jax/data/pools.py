@@ -1,0 +1,50 @@
+"""Pools on the device: inputs are moved there once, and read by row."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int
+
+from metaperser_jax.typing import Array, Batch, Episode, EpisodeRows, Pool
+
+
+class DevicePool(NamedTuple):
+    """A pool on the device, read by row; moved once, gathered there."""
+
+    inputs: jax.Array  # [rows, layers, width]
+    row: jax.Array  # [ratings] int32
+    targets: jax.Array  # [ratings, classes]
+    mask: jax.Array  # [ratings, classes] bool
+    class_weights: jax.Array | None = None  # [classes]
+
+
+def to_device(pool: Pool) -> DevicePool:
+    """Moves a pool to the device."""
+    return DevicePool(
+        jnp.asarray(pool.inputs),
+        jnp.asarray(pool.row),
+        jnp.asarray(pool.targets, jnp.float32),
+        jnp.asarray(pool.mask),
+        None if pool.class_weights is None else jnp.asarray(pool.class_weights),
+    )
+
+
+def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:
+    """Returns the ratings at `rows` as a batch; -1 is padding."""
+    kept = rows >= 0
+    safe = jnp.where(kept, rows, 0)
+    weights = pool.class_weights
+    if weights is not None:
+        weights = jnp.broadcast_to(weights, (*rows.shape, *weights.shape))
+    return Batch(
+        pool.inputs[pool.row[safe]],
+        jnp.where(kept[:, None], pool.targets[safe], 0.0),
+        pool.mask[safe] & kept[:, None],
+        weights,
+    )
+
+
+def read_episode(pool: DevicePool, rows: EpisodeRows) -> Episode:
+    """Returns the episode at the rows of its support and of its query set."""
+    return Episode(take_rows(pool, rows.support), take_rows(pool, rows.query))
