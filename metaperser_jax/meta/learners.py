@@ -5,6 +5,7 @@ over parameters and a batch; it knows neither audio nor the model. The construct
 need more of the model say so in their arguments.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
@@ -184,14 +185,14 @@ def maml(
         if not dual.has_fixed_inputs(layer, meta_params.learning_rates):
             return general_loss(meta_params, episodes, order=order, read=read)
 
-        def prepare(task: Any) -> dual.Prepared:
-            return dual.prepare(layer, *meta_params, *read(task), order)
-
         def one(shared: MetaParams, learned: Any, task: Any) -> tuple[jax.Array, Any]:
-            prepared = dual.join(learned, task[1])
-            return task_loss(shared, read(task[0]), order, prepared)
+            episode, fixed = task
+            prepared = dual.join(learned, fixed)
+            return task_loss(shared, read(episode), order, prepared)
 
-        learned, fixed = dual.split_learned(layer, jax.vmap(prepare)(episodes))
+        prepare_fn = functools.partial(dual.prepare, layer, *meta_params, order=order)
+        prepared = jax.vmap(lambda task: prepare_fn(*read(task)))(episodes)
+        learned, fixed = dual.split_learned(layer, prepared)
         loss, per_task, infos = inner_loop.mean_over_tasks(
             one,
             dual.shared_part(layer, meta_params),
