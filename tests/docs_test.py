@@ -186,7 +186,7 @@ def test_what_a_part_contributes_is_in_one_table(
 ):
     run = make_run([comparison("nll", difference, p, ("full", "minus_lslr"))])
     page = make_results.page({"synthetic": run}, tmp_path)
-    row = f"| synthetic | Unseen utterances | NLL ↓ | – | – | {cell} |"
+    row = f"| synthetic | Unseen utterances | NLL ↓ | – | – | {cell} |"  # noqa: RUF001
     assert row in page.splitlines()
 
 
