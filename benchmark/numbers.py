@@ -79,10 +79,12 @@ _CJK = (
     r"[零\u3007一二三四五六七八九十百千万萬两兩壹貳叁]+"
     r"(?:点[零\u3007一二三四五六七八九]+)?半?"
 )
+# '3-1/2' is three and a half; '3-4/5' is no number, but three to four out of five.
+_HYPHEN = r"\s?-\s?(?=(?:1\s?/\s?[2348]|2\s?/\s?3|3\s?/\s?4|[357]\s?/\s?8)(?!\d))"
 _UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w.)])[-+]|\b(?:minus|negative)\s+)?"
-    rf"(?:(?P<mixed>\d{{1,4}}[\s-]+)?(?P<up>\d{{1,4}}(?:\.\d{{1,6}})?)\s?/\s?"
+    rf"(?:(?P<mixed>\d{{1,4}}(?:\s+|{_HYPHEN}))?(?P<up>\d{{1,4}}(?:\.\d{{1,6}})?)\s?/\s?"
     rf"(?P<down>\d{{1,4}})(?![\w/])"
     rf"|(?<![\w.,])(?P<clock>\d{{1,2}}(?::\d{{2}}){{1,2}}(?:\.\d+)?)(?![\w:])"
     rf"|(?<![\w])(?<!\d[.,])(?P<digits>{_DIGITS})"
@@ -275,9 +277,8 @@ def _fraction(
     """'3/5' is three out of five, or 0.6 if values end at 1; '3 1/2' is 3.5."""
     up, down = float(match["up"]), float(match["down"])
     if match["mixed"]:
-        return (
-            (float(match["mixed"]) + up / down, "fraction") if 0 < up < down else None
-        )
+        whole = float(match["mixed"].replace("-", " "))
+        return (whole + up / down, "fraction") if 0 < up < down else None
     if down == 0:
         return None
     top = value_range[1] if value_range else None
