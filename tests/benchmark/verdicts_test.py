@@ -96,10 +96,10 @@ class TestStrict:
 
     @pytest.mark.parametrize("text", ["verdict" + "-" * 60_000, "{" * 60_000])
     def test_takes_no_time_for_text_that_is_made_to(self, text):
-        start = time.monotonic()
+        start = time.process_time()
         assert read_verdict(text + "x", PROMPT).correct is None
         assert read_verdict('{"a":' * 12_000, PROMPT).correct is None
-        assert time.monotonic() - start < 20
+        assert time.process_time() - start < 20
 
     @given(st.text(st.characters(codec=None, exclude_characters="yY"), max_size=200))
     def test_finds_no_yes_where_none_is_written(self, text):
