@@ -80,6 +80,8 @@ $(VENV)/.lint: $(VENV)/.test
 	$(PIP) -e '.[lint]'
 	@touch $@
 
+# higher is a peer in perf/ alone; where it cannot be had, the page says so.
 $(VENV)/.parity: $(VENV)/.test
 	$(PIP) torch==2.13.0
+	-$(PIP) higher==0.2.1
 	@touch $@

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metaperser_jax import trees
+from metaperser_jax import memory, trees
 from metaperser_jax.data.pools import DevicePool, read_episode
 from metaperser_jax.meta.inner_loop import LossFn
 from metaperser_jax.meta.learners import MetaLearner
@@ -45,13 +46,7 @@ def make_meta_train_step(
         *,
         order: Order,
     ) -> tuple[TrainState, Metrics]:
-        read = {} if pool is None else {"read": functools.partial(read_episode, pool)}
-
-        def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
-            return learner.meta_loss(meta_params, episodes, order=order, **read)
-
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, info), grads = grad_fn(state.meta_params)
+        info, grads = meta_gradient(learner, state.meta_params, episodes, pool, order)
         state, finite = apply_if_finite(state, grads, info.query_loss, tx)
         metrics = {
             "query_loss": info.query_loss,
@@ -61,6 +56,38 @@ def make_meta_train_step(
         return state, metrics
 
     return meta_train_step
+
+
+def meta_gradient(
+    learner: MetaLearner,
+    meta_params: MetaParams,
+    episodes: Episode | EpisodeRows,
+    pool: DevicePool | None,
+    order: Order,
+) -> tuple[MetaInfo, MetaParams]:
+    """Returns what the outer loss saw and its gradient; see `make_meta_train_step`."""
+    read = {} if pool is None else {"read": functools.partial(read_episode, pool)}
+
+    def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
+        return learner.meta_loss(meta_params, episodes, order=order, **read)
+
+    (_, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(meta_params)
+    return info, grads
+
+
+def meta_gradient_bytes(
+    learner: MetaLearner,
+    meta_params: MetaParams,
+    episodes: Episode | EpisodeRows,
+    pool: DevicePool | None,
+    order: Order,
+) -> int:
+    """Estimates what `meta_gradient` takes at most, from arrays or their shapes."""
+
+    def gradient(meta_params: MetaParams, episodes: Any, pool: Any) -> Any:
+        return meta_gradient(learner, meta_params, episodes, pool, order)
+
+    return memory.peak_bytes(gradient, meta_params, episodes, pool)
 
 
 def apply_if_finite(
