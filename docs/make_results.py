@@ -54,12 +54,12 @@ HEAD = """# Results
 Written by `make results` from the files of the runs: no number in a table was typed.
 Methods and metrics are explained in the [README](../README.md). K is the number of a
 listener's labelled clips. "Seen" clips were trained on, with other listeners' labels;
-"unseen" clips were not. Brackets hold 95 % intervals over listeners and clips, **bold** is the
-best mean of the methods that could be deployed. p values flip signs over listeners and
-are corrected after Holm over all methods compared in one metric; "better" and "worse"
-mean a corrected p below {level}. Shown are the methods that answer whether adaptation
-pays; all methods, paired differences, values of single listeners and the K-curves of a
-run are on a page of its own, linked below it.
+"unseen" clips were not. Brackets hold 95 % intervals over listeners and clips, **bold**
+is the best mean of the methods that could be deployed. p values flip signs over
+listeners and are corrected after Holm over all methods compared in one metric; "better"
+and "worse" mean a corrected p below {level}. Shown are the methods that answer whether
+adaptation pays; all methods, paired differences, values of single listeners and the
+K-curves of a run are on a page of its own, linked below it.
 """
 DETAILS_HEAD = """# {title}: all tables
 
