@@ -38,8 +38,9 @@ def _peak(jaxpr: core.Jaxpr) -> int:
             last = last_use.get(eqn.outvars[0], -1)
             if 0 <= last < len(jaxpr.eqns) and _is_product(jaxpr.eqns[last]):
                 made = dict.fromkeys(made, 0)  # the product reads its operand crosswise
-        if _is_view(eqn) and last_use[eqn.invars[0]] == i:
-            alive.pop(eqn.invars[0], None)  # its buffer goes on under another name
+        if _is_view(eqn):  # its buffer goes on under another name
+            for v in (v for v in _variables(eqn) if last_use[v] == i):
+                alive.pop(v, None)
         most = max(most, sum(alive.values()) + _during(eqn, sum(made.values())))
         alive |= made
         for v in {*made, *_variables(eqn)}:
