@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend import core
 
 MEMINFO = pathlib.Path("/proc/meminfo")
+VIEWS = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "slice")
 
 
 def peak_bytes(fn: Callable[..., Any], *args: Any) -> int:
@@ -33,6 +34,13 @@ def _peak(jaxpr: core.Jaxpr) -> int:
     alive, most = {}, 0
     for i, eqn in enumerate(jaxpr.eqns):
         made = {v: _num_bytes(v) for v in eqn.outvars}
+        if _is_matrix_transpose(eqn):
+            last = last_use.get(eqn.outvars[0], -1)
+            if 0 <= last < len(jaxpr.eqns) and _is_product(jaxpr.eqns[last]):
+                made = dict.fromkeys(made, 0)  # the product reads its operand crosswise
+        if _is_view(eqn):  # its buffer goes on under another name
+            for v in (v for v in _variables(eqn) if last_use[v] == i):
+                alive.pop(v, None)
         most = max(most, sum(alive.values()) + _during(eqn, sum(made.values())))
         alive |= made
         for v in {*made, *_variables(eqn)}:
@@ -52,6 +60,25 @@ def _during(eqn: core.JaxprEqn, made: int) -> int:
     body = eqn.params["jaxpr"].jaxpr
     slices = body.invars[eqn.params["num_consts"] + eqn.params["num_carry"] :]
     return made + inside + sum(map(_num_bytes, slices))
+
+
+def _is_product(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name == "dot_general"
+
+
+def _is_matrix_transpose(eqn: core.JaxprEqn) -> bool:
+    if eqn.primitive.name != "transpose":
+        return False
+    order = eqn.params["permutation"]
+    *others, a, b = range(len(order))
+    return order == (*others, b, a)
+
+
+def _is_view(eqn: core.JaxprEqn) -> bool:
+    """Returns whether the result is its operand, in the same order."""
+    if eqn.primitive.name not in VIEWS or not _variables(eqn):
+        return False
+    return _num_bytes(eqn.invars[0]) == _num_bytes(eqn.outvars[0])
 
 
 def _variables(eqn: core.JaxprEqn) -> list[core.Var]:

@@ -47,7 +47,7 @@ def make_meta_train_step(
         order: Order,
     ) -> tuple[TrainState, Metrics]:
         info, grads = meta_gradient(learner, state.meta_params, episodes, pool, order)
-        state, finite = apply_if_finite(state, grads, info.query_loss, tx)
+        state, finite = apply_if_finite(state, grads, jnp.asarray(info.query_loss), tx)
         metrics = {
             "query_loss": info.query_loss,
             "grad_norm": jnp.sqrt(trees.squared_norm(grads)),
