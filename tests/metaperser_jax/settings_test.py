@@ -10,6 +10,7 @@ import ml_collections
 import pytest
 
 from metaperser_jax import methods, settings
+from metaperser_jax.data.crema_d import EMO_SUPERB_FOLDS as CREMA_D_FOLDS
 from metaperser_jax.data.iemocap import EMO_SUPERB_FOLDS
 from metaperser_jax.errors import InputError
 from metaperser_jax.settings import EvaluationSettings, from_config

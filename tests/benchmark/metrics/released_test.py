@@ -18,7 +18,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark import score, tasks
+from benchmark import measures, tasks
 from benchmark.metrics import text
 from benchmark.typing import Task
 
@@ -29,7 +29,7 @@ WORDS = ("one", "cat", "sat", "on", "mat", "dogs")
 
 
 def metrics_of(name, profile="strict"):
-    return score.metrics_of(Task(name, tasks.METRICS[name], name), profile)
+    return measures.metrics_of(Task(name, tasks.METRICS[name], name), profile)
 
 
 HIGHEST = {"": 1 + 1e-12, "BLEU": 100 + 1e-9}  # rounding errors aside
