@@ -18,10 +18,12 @@ demo: $(VENV)/.base
 	$(BIN)/python run.py --config=configs/synthetic.py --mode=all --workdir=$(WORKDIR)
 
 # Compiled without LLVM's optimisations: with them compiling takes most of the time. The
-# other targets, and what users run, compile with all of them.
+# other targets, and what users run, compile with all of them. A worker takes whole files:
+# what a file sets up and compiles is then done once.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --ignore=tests/parity --ignore=tests/realdata
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder --durations=20 \
+	  --ignore=tests/parity --ignore=tests/realdata
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity
@@ -80,6 +82,8 @@ $(VENV)/.lint: $(VENV)/.test
 	$(PIP) -e '.[lint]'
 	@touch $@
 
+# higher is a peer in perf/ alone; where it cannot be had, the page says so.
 $(VENV)/.parity: $(VENV)/.test
 	$(PIP) torch==2.13.0
+	-$(PIP) higher==0.2.1
 	@touch $@

@@ -1,17 +1,19 @@
 """From scores of tasks to scores of domains: as published, and ours.
 
 As published: the mean relative gain over a baseline system, without tasks where the
-baseline is zero and without those where the model never gave an answer that could be
-read. It is unbounded, and a task with a weak baseline rules it; beside it stand the
-mean chance-corrected score, the mean rank, and the share of the tasks that were scored.
+baseline is zero (or negative) and without those where the model never gave an answer
+that could be read. It is unbounded, and a task with a weak baseline rules it; beside it
+stand the mean chance-corrected score, the mean rank, and the share of the tasks that
+were scored.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark import intervals
 from benchmark.typing import Score, Task
 
 
@@ -98,25 +100,6 @@ def ranks(values: Sequence[float], direction: str = "higher") -> list[float]:
     return [float(rank) for rank in better + (equal + 1) / 2]
 
 
-def mean_interval(parts: Iterable[Corrected]) -> tuple[float | None, float | None]:
-    """Returns the interval of the mean of independent parts, from their intervals.
-
-    The distances of the parts' bounds from their values add up in squares, each side
-    by itself (MOVER; Zou and Donner, 2008), so it stays within the parts' range.
-    """
-    below, above, centre, number = 0.0, 0.0, 0.0, 0
-    for part in parts:
-        if part.low is None or part.high is None:
-            return None, None
-        below += (part.value - part.low) ** 2
-        above += (part.high - part.value) ** 2
-        centre, number = centre + part.value, number + 1
-    if number == 0:
-        return None, None
-    centre /= number
-    return centre - math.sqrt(below) / number, centre + math.sqrt(above) / number
-
-
 def aggregate(
     scores: Sequence[Score],
     tasks: Mapping[str, Task],
@@ -171,7 +154,7 @@ def _group(
     known = [one for one in corrected if one is not None]
     placed = _ranks_of(model, own, models, found)
     gains, left_out = _gains(model, own, found, base)
-    low, high = mean_interval(known)
+    low, high = intervals.mean_interval(known)
     return Group(
         model=model,
         domain=domain,
@@ -215,8 +198,11 @@ def _gains(model, tasks, found, base) -> tuple[list[float], list[str]]:
             left_out.append(f"{task.name}: no answer could be read")
         elif against is None:
             left_out.append(f"{task.name}: the baseline has no value")
-        elif against == 0:
-            left_out.append(f"{task.name}: the baseline is zero")
+        elif against <= 0:
+            kind = (
+                "zero" if against == 0 else "negative: the gain would change its sign"
+            )
+            left_out.append(f"{task.name}: the baseline is {kind}")
         else:
             direction = found[model, task.name].direction
             gain = relative_gain(value, against, direction)

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from benchmark.errors import InputError, Problems
 from benchmark.instances import read_instance
-from benchmark.judge import verdict_of_parsed
+from benchmark.judge import verdict_of_number, verdict_of_parsed
+from benchmark.metrics.counts import is_number, unit_of
+from benchmark.numbers import parse_number
 from benchmark.options import options_from_instruction
 from benchmark.parsing import read_answer
 from benchmark.predictions import group, join
-from benchmark.prompts import JudgeItem
+from benchmark.prompts import JudgeItem, NumberItem
 from benchmark.tasks import find_task, options_of, task_of
 from benchmark.typing import Example, Prediction, Task, Verdict
 
@@ -20,7 +22,7 @@ Instance = tuple[Task, str]  # a task and the name of one of its instances
 class Question(NamedTuple):
     """One answer that may need a judge, and what the parser says of it."""
 
-    item: JudgeItem
+    item: JudgeItem | NumberItem
     parser: Verdict
     undecided: bool  # the parser leaves it to a judge
 
@@ -125,9 +127,9 @@ def read_questions(
     data: pathlib.Path,
     problems: Problems,
 ) -> Iterator[Question]:
-    """Yields what a judge may be asked: the answers to classification tasks.
+    """Yields what a judge may be asked: answers to classifications and regressions.
 
-    Missing answers are wrong without a judge and are left out; the other types are
+    Missing answers are wrong without a judge and are left out; sequences and places are
     scored without one.
 
     Args:
@@ -139,15 +141,16 @@ def read_questions(
     for task, instance in instances:
         is_first = instance == _instances_of(task)[0]
         said = answers.get(instance) or (answers.get(task.name) if is_first else None)
-        if task.type != "classification" or not said:
+        if not said or not (task.type == "classification" or is_number(task)):
             continue
+        ask = _number_question if is_number(task) else _question
         rows = read_instance(data, task, instance, problems)
         examples = [example._replace(audios=()) for example in rows]
         ids = [example.id for example in examples]
         joined = join(ids, said, problems)
         for example, prediction in zip(examples, joined.predictions, strict=True):
             if prediction is not None and prediction.response is not None:
-                yield _question(task, example, prediction.response)
+                yield ask(task, example, prediction.response)
 
 
 def _question(task: Task, example: Example, response: str) -> Question:
@@ -158,3 +161,11 @@ def _question(task: Task, example: Example, response: str) -> Question:
     item = JudgeItem(*place, example.instruction, example.references, response)
     undecided = answer.outcome in ("several", "none")
     return Question(item, verdict_of_parsed(*place, parsed, right), undecided)
+
+
+def _number_question(task: Task, example: Example, response: str) -> Question:
+    unit, place = unit_of(task), (example.instance, example.id)
+    number = parse_number(response, unit or None, task.value_range)
+    item = NumberItem(*place, example.instruction, response, unit, task.value_range)
+    undecided = number.value is None and bool(response.strip())
+    return Question(item, verdict_of_number(*place, number), undecided)

@@ -32,7 +32,7 @@ def _add_run(subparsers: argparse._SubParsersAction) -> None:
         "scripted:chatty[:SHARE] or transformers:MODEL",
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="predictions, .jsonl"
+        "--out", type=_json_lines, required=True, help="predictions, .jsonl"
     )
     _add_data(parser)
     parser.add_argument("--name", default="", help="of the model in the predictions")
@@ -52,7 +52,7 @@ def _add_judge(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--url", required=True, help="of the endpoint, http://HOST/v1")
     parser.add_argument("--judge_model", required=True, help="name at the endpoint")
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="verdicts, .jsonl"
+        "--out", type=_json_lines, required=True, help="verdicts, .jsonl"
     )
     _add_data(parser)
     parser.add_argument("--model", default="", help="whose answers, if several")
@@ -70,7 +70,7 @@ def _add_judge(subparsers: argparse._SubParsersAction) -> None:
         help="ask for JSON by schema; auto finds out once whether the endpoint can",
     )
     parser.add_argument(
-        "--cache", type=pathlib.Path, help="replies, .jsonl; else beside --out"
+        "--cache", type=_json_lines, help="replies, .jsonl; else beside --out"
     )
     parser.add_argument(
         "--agree_with", type=pathlib.Path, help="verdicts of a second judge"
@@ -256,7 +256,7 @@ def _estimate_text(found) -> str:
 
 
 def _print_agreement(name: str, first: list[Verdict], second: list[Verdict]) -> None:
-    from benchmark.judge import agreement
+    from benchmark.judge import agreement, equal_numbers
 
     found = agreement(first, second)
     if found.num_shared:
@@ -265,6 +265,10 @@ def _print_agreement(name: str, first: list[Verdict], second: list[Verdict]) -> 
             f"{display.number(found.kappa)}, {display.number(found.observed)} of "
             f"{found.num_shared} verdicts"
         )
+    num_equal, num_numbers = equal_numbers(first, second)
+    if num_numbers:
+        shown = display.printable(name)
+        print(f"the same number as {shown}: {num_equal} of {num_numbers}")
 
 
 def _with_bar(items: Iterable[_Item], name: str, total: int = 0) -> Iterator[_Item]:
@@ -283,6 +287,13 @@ def _finish(problems: Problems, out: pathlib.Path) -> None:
 
 def _names(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _json_lines(text: str) -> pathlib.Path:
+    """Refuses names by which what is written could not be read again."""
+    if not text.endswith(".jsonl"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a name ending in .jsonl")
+    return pathlib.Path(text)
 
 
 def _positive(text: str) -> int:

@@ -97,7 +97,8 @@ def _add_demo(subparsers: argparse._SubParsersAction) -> None:
 
 def run_score(options: argparse.Namespace) -> int:
     """Scores predictions, prints a table and what was wrong."""
-    from benchmark import score, scoring
+    from benchmark import scoring
+    from benchmark.measures import Settings
     from benchmark.tasks import load_tasks
 
     gc.set_threshold(100_000, 50, 100)  # many small records, none of them in a circle
@@ -109,9 +110,7 @@ def run_score(options: argparse.Namespace) -> int:
         options.verdicts,
         tuple(filter(None, (name.strip() for name in options.tasks.split(",")))),
         options.model,
-        score.Settings(
-            options.profile, options.judge, options.num_resamples, options.seed
-        ),
+        Settings(options.profile, options.judge, options.num_resamples, options.seed),
     )
     known = load_tasks(options.task_dir, problems)
     found = scoring.score_predictions(job, known, problems)

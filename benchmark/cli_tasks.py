@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from benchmark import instances, tasks, validation
+from benchmark import instances, tasks, validation, writing
 from benchmark.display import WIDTH, number, printable
 from benchmark.errors import InputError, MachineError, Problems
 from benchmark.typing import Task
@@ -168,9 +168,9 @@ def _wrapped(key: str, text: str, indent: int = 14) -> Iterable[str]:
 
 def validate(args: argparse.Namespace) -> int:
     """Checks columns, ids, labels, recordings, instructions and revision."""
-    source = _source(args.folder, args, _load(args))
-    if source.is_hub:
+    if not os.path.exists(args.folder):
         raise InputError(f"{args.folder}: no such folder; `prepare` fetches data first")
+    source = _source(args.folder, args, _load(args))
     problems = Problems()
     result = validation.validate_instance(
         source.place,
@@ -211,7 +211,7 @@ def prepare(args: argparse.Namespace) -> int:
     place = _download(source) if source.is_hub else source.place
     problems = Problems(strict=args.strict)
     rows = instances.read_instance(place, source.task, source.instance, problems)
-    count = instances.write_instance(args.out, rows, problems)
+    count = writing.write_instance(args.out, rows, problems)
     about = tasks.about(source.task, source.instance, source.revision)
     path = pathlib.Path(args.out) / tasks.INSTANCE_FILE
     try:

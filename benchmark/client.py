@@ -27,6 +27,7 @@ MAX_FAILURES_IN_A_ROW = 20  # questions given up before the run stops
 _READ_BYTES = 1 << 16
 _RETRIED_STATUS = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501}
 _HINT_CHARACTERS = 200
+_SHORTEST_KEY = 8  # a shorter one is no secret: local servers are given 'EMPTY'
 
 
 class Endpoint(NamedTuple):
@@ -288,7 +289,8 @@ def _deadline(sock: socket.socket, seconds: float) -> Iterator[threading.Event]:
 def _cut(sock: socket.socket, expired: threading.Event) -> None:
     expired.set()
     with contextlib.suppress(OSError):  # closed meanwhile
-        sock.shutdown(socket.SHUT_RDWR)
+        # Of the connection alone: a TLS socket would forget its TLS, in mid-sentence.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _post(
@@ -338,11 +340,19 @@ def _connect_fault(error: OSError) -> str:
 
 def _without_key(attempt: _Attempt, key: str) -> _Attempt:
     """Takes the key out of what came back: some gateways quote the request."""
-    if not key:
+    if len(key) < _SHORTEST_KEY:
         return attempt
-    body = attempt.body.replace(key.encode(), b"[key]")
+    body = re.sub(_quoted(key).encode(), b"[key]", attempt.body)
     headers = {k: v.replace(key, "[key]") for k, v in attempt.headers.items()}
     return attempt._replace(body=body, headers=headers)
+
+
+def _quoted(key: str) -> str:
+    r"""Returns a pattern of the key as JSON may write it: '/' as '\/' or '\u002f'."""
+    return "".join(
+        rf"(?:\\?{re.escape(character)}|(?i:\\u{ord(character):04x}))"
+        for character in key
+    )
 
 
 def _read(attempt: _Attempt, endpoint: Endpoint) -> tuple[Reply, bool]:

@@ -8,6 +8,7 @@ chance is not taken for one.
 import csv
 import io
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from benchmark import display, figures, intervals, score
+from benchmark import display, figures, intervals, measures
 from benchmark.errors import InputError, Problems
 from benchmark.metrics.paired import holm
+from benchmark.provenance import scored_apart
 from benchmark.results import Results, Row, read_results, read_rows
+from benchmark.score import instance_seed
 from benchmark.typing import Task
 
 ALPHA = 0.05
@@ -75,12 +78,19 @@ def compare(
     found = []
     for name in [name for name in a.tasks if name in rows_a and name in rows_b]:
         pairs = _pairs(name, rows_a[name], rows_b[name], problems)
-        if pairs:
-            one = _difference(a.tasks[name], pairs, profile, num_resamples, seed)
+        if not pairs:
+            continue
+        one = _difference(a.tasks[name], pairs, profile, num_resamples, seed)
+        if math.isfinite(one.difference):
             found.append(one)
+            _check_alike(name, a, b, problems)
+        else:
+            problems.warning("no_value", name, _no_value(one, a.model, b.model))
     if not found:
+        told = "; ".join(f"{row.where}: {row.message}" for row in problems.rows[:2])
         raise InputError(
-            f"{folder_a} and {folder_b}: no example that both models were scored on"
+            f"{folder_a} and {folder_b}: no example that both models were scored on, "
+            f"with a value each{f' ({told})' if told else ''}"
         )
     return Comparison(a.model, b.model, tuple(_adjusted(found)), problems)
 
@@ -145,7 +155,7 @@ def plot(comparison: Comparison) -> bytes:
     return figures.dumbbell(pairs, comparison.model_a, comparison.model_b, label)
 
 
-def _same_profile(a: Results, b: Results) -> score.Profile:
+def _same_profile(a: Results, b: Results) -> measures.Profile:
     """Returns the profile that both were scored in."""
     found = {
         result.model: result.scores[0].provenance.get("profile", "strict")
@@ -156,6 +166,23 @@ def _same_profile(a: Results, b: Results) -> score.Profile:
         told = ", ".join(f"{model}: {profile}" for model, profile in found.items())
         raise InputError(f"scored in different profiles ({told}); score one again")
     return next(iter(found.values()), "strict")
+
+
+def _no_value(one: Difference, model_a: str, model_b: str) -> str:
+    lack = [
+        model
+        for model, value in ((model_a, one.value_a), (model_b, one.value_b))
+        if not math.isfinite(value)
+    ]
+    return f"{' and '.join(lack)}: no answer that gives a value; left out"
+
+
+def _check_alike(name: str, a: Results, b: Results, problems: Problems) -> None:
+    """Warns where two scores differ in more than the model."""
+    heads = [score for one in (a, b) for score in one.task_scores if score.task == name]
+    if apart := scored_apart(heads):
+        message = f"the two were not scored alike: other {', '.join(apart)}"
+        problems.warning("scored_apart", name, message)
 
 
 def _by_task(folder: pathlib.Path) -> dict[str, dict[tuple[str, str], Row]]:
@@ -189,11 +216,11 @@ def _pairs(
 def _difference(
     task: Task,
     pairs: Sequence[tuple[Row, Row]],
-    profile: score.Profile,
+    profile: measures.Profile,
     num_resamples: int,
     seed: int,
 ) -> Difference:
-    measure = score.measure_of(task, profile)
+    measure = measures.measure_of(task, profile)
     folds = list(dict.fromkeys(a.instance for a, _ in pairs))
     fold = np.array([folds.index(a.instance) for a, _ in pairs])
     statistics = [
@@ -210,7 +237,7 @@ def _difference(
         *statistics,
         clusters=intervals.usable_clusters([a.speaker for a, _ in pairs]),
         num_resamples=num_resamples,
-        seed=score.instance_seed(task.name, seed),
+        seed=instance_seed(task.name, seed),
         binary=measure.binary and len(folds) == 1,
     )
     value_a, value_b = (float(compute(side.sum(axis=0))) for side in statistics)

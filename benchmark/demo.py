@@ -18,13 +18,14 @@ from benchmark.demo_audio import Clip
 from benchmark.demo_listener import make_listener
 from benchmark.demo_tasks import DemoTask
 from benchmark.errors import InputError, Problems
-from benchmark.instances import read_instance, write_instance
+from benchmark.instances import read_instance
 from benchmark.models.base import Model, ModelSettings
 from benchmark.models.specs import make_model
 from benchmark.results import write_text
 from benchmark.running import run_model
 from benchmark.tasks import load_tasks, options_of, task_of
 from benchmark.typing import Example, Task
+from benchmark.writing import write_instance
 
 TRAINING = 240  # questions a task, from the speakers for training
 MIN_SPEAKERS = 3  # in each part

@@ -44,7 +44,7 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]]) -> 
       models: name -> [axes] values from 0 to 1; below 0 is drawn at 0, None left out.
     """
     figure = _figure(6.8, 4.4)
-    plot = figure.add_axes((0.2, 0.12, 0.46, 0.71), projection="polar")
+    plot = figure.add_axes((0.25, 0.12, 0.5, 0.72), projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(axes), endpoint=False)
     for (name, values), color in zip(models.items(), _colors(models), strict=True):
         known = [i for i, value in enumerate(values) if value is not None]
@@ -57,8 +57,12 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]]) -> 
     plot.set_xticks(angles, [_wrapped(axis) for axis in axes], fontsize=9)
     plot.set_ylim(0, 1)
     plot.set_yticks([0.25, 0.5, 0.75], ["", "0.5", ""], fontsize=8, color="#777")
-    plot.tick_params(axis="x", pad=14)
-    figure.legend(loc="center right", fontsize=9, frameon=False)
+    plot.tick_params(axis="x", pad=6)
+    for label, angle in zip(plot.get_xticklabels(), angles, strict=True):
+        side = round(float(np.sin(angle)), 3)  # a label must not reach into the disc
+        place = "center" if side == 0 else "left" if side > 0 else "right"
+        label.set_horizontalalignment(place)
+    _legend(figure, len(models))
     return _svg(figure)
 
 
@@ -72,7 +76,7 @@ def bars(groups: Sequence[str], models: Mapping[str, Sequence[Bar]]) -> bytes:
     step = 0.8 / max(len(models), 1)
     height = 1.0 + len(groups) * max(0.45, 0.19 * len(models))
     figure = _figure(6.8, height)
-    plot = figure.add_axes((0.23, 0.62 / height, 0.53, 1 - 0.8 / height))
+    plot = figure.add_axes((0.23, 0.62 / height, 0.74, 1 - 0.8 / height))
     for row, (name, values) in enumerate(models.items()):
         color = COLORS[row % len(COLORS)]
         place = np.arange(len(groups)) + (row - (len(models) - 1) / 2) * step
@@ -86,7 +90,8 @@ def bars(groups: Sequence[str], models: Mapping[str, Sequence[Bar]]) -> bytes:
     plot.set_ylim(len(groups) - 0.5, -0.5)
     plot.set_xlim(right=1.02)
     plot.set_xlabel("chance-corrected score (0 = chance, 1 = perfect), 95 % interval")
-    _finish(figure, plot)
+    _finish(plot)
+    _legend(figure, len(models))
     return _svg(figure)
 
 
@@ -101,7 +106,7 @@ def dumbbell(pairs: Sequence[Pair], model_a: str, model_b: str, label: str) -> b
     """
     height = 1.1 + 0.27 * len(pairs)
     figure = _figure(8.4, height)
-    plot = figure.add_axes((0.36, 0.62 / height, 0.38, 1 - 0.8 / height))
+    plot = figure.add_axes((0.36, 0.62 / height, 0.61, 1 - 0.8 / height))
     for y, pair in enumerate(pairs):
         color, width = ("#333", 2.2) if pair.clear else ("#bbb", 1.2)
         plot.plot([pair.value_a, pair.value_b], [y, y], color=color, lw=width, zorder=1)
@@ -114,7 +119,8 @@ def dumbbell(pairs: Sequence[Pair], model_a: str, model_b: str, label: str) -> b
     plot.set_yticks(np.arange(len(pairs)), [_name(pair.name) for pair in pairs])
     plot.set_ylim(len(pairs) - 0.5, -0.5)
     plot.set_xlabel(f"{label}; dark line: the difference is clear")
-    _finish(figure, plot)
+    _finish(plot)
+    _legend(figure, 2)
     return _svg(figure)
 
 
@@ -124,13 +130,23 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))
 
 
-def _finish(figure: "Figure", plot) -> None:
+def _legend(figure: "Figure", number: int) -> None:
+    """Puts the names above the figure, where no name is too long for its place."""
+    figure.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=min(number, 2),
+        fontsize=9,
+        frameon=False,
+    )
+
+
+def _finish(plot) -> None:
     plot.tick_params(axis="y", labelsize=9, length=0)
     plot.grid(axis="x", color="#ddd", lw=0.6)
     plot.set_axisbelow(True)
     for side in ("top", "right", "left"):
         plot.spines[side].set_visible(False)
-    figure.legend(loc="center right", fontsize=9, frameon=False)
 
 
 def _svg(figure: "Figure") -> bytes:
@@ -139,7 +155,8 @@ def _svg(figure: "Figure") -> bytes:
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "report"}):
         metadata = {"Date": None, "Creator": None}
-        figure.savefig(file, format="svg", metadata=metadata)
+        # 'tight' makes room for whatever a label needs
+        figure.savefig(file, format="svg", metadata=metadata, bbox_inches="tight")
     return file.getvalue()
 
 

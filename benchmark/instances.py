@@ -1,4 +1,4 @@
-"""The examples of one instance: read row by row from any released form, and written.
+"""The examples of one instance: read row by row from any released form.
 
 Forms: a dataset's parquet files, whose recordings are bytes in the rows; a folder with
 `metadata.json` keyed by recording, the recordings beside it (`x_pair2.wav`,
@@ -7,24 +7,22 @@ Forms: a dataset's parquet files, whose recordings are bytes in the rows; a fold
 
 import ast
 import contextlib
-import io
+import functools
 import itertools
 import json
 import os
 import pathlib
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import soundfile
 from jaxtyping import Float
 
 from benchmark import streams
-from benchmark.audio import SAMPLE_RATE, load, load_bytes, soundfile_blocks
-from benchmark.errors import InputError, MachineError, Problems
-from benchmark.headers import AudioError, is_audio_name, read_header, read_header_bytes
+from benchmark.audio import SAMPLE_RATE, load, load_bytes
+from benchmark.errors import InputError, Problems
+from benchmark.headers import is_audio_name
 from benchmark.typing import Audio, Example, Task
 
 DATASET_FOLDERS = ("data", "default", "test")  # of a dataset on the hub
@@ -133,47 +131,6 @@ def load_audio(
     return load_bytes(audio.data, name, sample_rate, max_seconds, problems)
 
 
-def write_instance(
-    folder: str | os.PathLike, examples: Iterable[Example], problems: Problems
-) -> int:
-    """Writes examples in the local form: metadata.json and WAV files beside it.
-
-    WAV recordings are copied as they are; others become 16-bit WAV with their rate and
-    channels. An example with a recording that cannot be read is skipped and recorded.
-
-    Args:
-      folder: new, or empty.
-      examples: of one instance; one at a time is held.
-      problems: collects what was skipped.
-
-    Returns:
-      How many examples were written.
-
-    Raises:
-      InputError: the folder holds something.
-      MachineError: the disk refuses.
-    """
-    folder = pathlib.Path(folder)
-    part = folder / f"{METADATA}.part"
-    names: set[str] = set()
-    with _disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"{folder}: is not empty; name a new folder, or empty it")
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            separator = "{\n"
-            for example in examples:
-                name = _file_name(example.id, names)
-                if _write_audios(folder, name, example, problems):
-                    record = json.dumps(_record(example, name), ensure_ascii=False)
-                    file.write(f"{separator}{json.dumps(name)}: {record}")
-                    names.add(name.casefold())
-                    separator = ",\n"
-            file.write("{}\n" if not names else "\n}\n")
-        os.replace(part, folder / METADATA)
-    return len(names)
-
-
 def safe_path(folder: str | os.PathLike, name: str) -> str:
     """Returns the path of a file that a row names, which must lie in the folder.
 
@@ -191,9 +148,6 @@ def safe_path(folder: str | os.PathLike, name: str) -> str:
     if os.path.commonpath([root, os.path.realpath(path)]) != root:
         raise InputError(f"{name[:100]!r} leads out of {folder}")
     return path
-
-
-# Reading
 
 
 def _is_test_split(path: pathlib.Path) -> bool:
@@ -280,20 +234,25 @@ def _is_audio(value: Any) -> bool:
     return isinstance(value, bytes) or (isinstance(value, dict) and "bytes" in value)
 
 
-def _numbered(row: Mapping[str, Any], kind: str) -> list[str]:
+def _numbered(row: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     """Returns the columns x, x1, x2 ... that a row has, in this order."""
+    return _numbered_of(tuple(row), kind)
+
+
+@functools.lru_cache(maxsize=256)  # rows of a file have the same columns
+def _numbered_of(columns: tuple[str, ...], kind: str) -> tuple[str, ...]:
     found = []
-    for column in row:
+    for column in columns:
         match = _NUMBERED.fullmatch(column)
         if match and match[1] == kind:
             found.append((int(match[2] or 0), column))
-    return [column for _, column in sorted(found)]
+    return tuple(column for _, column in sorted(found))
 
 
 def _read_local(
     file: pathlib.Path, task: Task, instance: str, problems: Problems
 ) -> Iterator[Example]:
-    folder = file.parent
+    folder = os.fspath(file.parent)
     chunks = streams.read_chunks(file, problems)
     first = next(chunks, "")
     if not first.lstrip().startswith("{"):
@@ -321,7 +280,7 @@ def _read_local(
             yield example
 
 
-def _has_audio(folder: pathlib.Path) -> bool:
+def _has_audio(folder: str) -> bool:
     with os.scandir(folder) as entries:
         return any(is_audio_name(entry.name) or entry.is_dir() for entry in entries)
 
@@ -360,8 +319,8 @@ def _example(
         message = "no text in 'instruction': skipped"
         problems.error("missing_instruction", place, message)
         return None
-    texts = _numbered(row, "text")
-    texts += [c for c in AUDIO_PAIRS if _is_prose(row.get(c))]
+    texts = [*_numbered(row, "text")]
+    texts += [c for c in AUDIO_PAIRS if c in row and _is_prose(row[c])]
     speaker = next((row[c] for c in SPEAKER_COLUMNS if row.get(c) is not None), "")
     return Example(
         id=identity,
@@ -379,6 +338,7 @@ def _is_prose(value: Any) -> bool:
     return isinstance(value, str) and not is_audio_name(value)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_extra(column: str) -> bool:
     known = (*AUDIO_PAIRS, *SPEAKER_COLUMNS, *RESPONSE_COLUMNS, OWN_ID, "instruction")
     return column not in known and not _NUMBERED.fullmatch(column)
@@ -424,89 +384,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
-
-
-# Writing
-
-
-@contextlib.contextmanager
-def _disk(folder: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MachineError(f"{folder}: cannot be written ({reason})") from error
-
-
-def _file_name(identity: str, taken: set[str]) -> str:
-    """Returns a name for a recording that is safe, new, and the id where it can be."""
-    plain = re.sub(r"[^\w.+=@ -]", "_", identity.removesuffix(".wav"))
-    stem = plain.strip(". ").encode()[:180].decode(errors="ignore") or "clip"
-    for number in itertools.count(1):
-        name = f"{stem}.wav" if number == 1 else f"{stem}~{number}.wav"
-        if name.casefold() not in taken and not re.search(r"_pair\d+\.wav$", name):
-            return name
-        if number == 1 and re.search(r"_pair\d+$", stem):
-            stem += "_"  # else it would be taken for a further input of another
-    raise AssertionError("unreachable")
-
-
-def _record(example: Example, name: str) -> dict[str, Any]:
-    record: dict[str, Any] = {"instruction": example.instruction}
-    for kind, values in (("label", example.references), ("text", example.texts)):
-        for number, value in enumerate(values, 1):
-            record[kind if number == 1 else f"{kind}{number}"] = value
-    if example.speaker:
-        record["speaker"] = example.speaker
-    record.update({k: _plain(v) for k, v in example.extra.items() if k not in record})
-    if name != example.id:
-        record[OWN_ID] = example.id
-    return record
-
-
-def _plain(value: Any) -> Any:
-    """Returns what JSON can hold of a value."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return str(value)
-    return value
-
-
-def _write_audios(
-    folder: pathlib.Path, name: str, example: Example, problems: Problems
-) -> bool:
-    """Writes the recordings of an example; False and an error row where one fails."""
-    paths = [folder / pair_name(name, n) for n in range(1, len(example.audios) + 1)]
-    for path, audio in zip(paths, example.audios, strict=True):
-        try:
-            write_audio(audio, path, f"{example.instance}, {example.id}")
-        except AudioError as error:
-            problems.error(error.kind, error.where, f"{error.message}: skipped")
-            for written in paths:
-                written.unlink(missing_ok=True)
-            return False
-    return True
-
-
-def write_audio(audio: Audio, path: pathlib.Path, where: str) -> None:
-    """Writes a recording as WAV: a copy of one, else 16 bit with rate and channels.
-
-    Raises:
-      AudioError: (an `InputError`) it cannot be used.
-    """
-    source = audio.path or io.BytesIO(audio.data)
-    name = audio.path or where
-    header = read_header(name) if audio.path else read_header_bytes(audio.data, where)
-    if header.format in ("WAV", "WAVEX"):
-        if audio.path:
-            shutil.copyfile(audio.path, path)
-        else:
-            path.write_bytes(audio.data)
-    elif header.decoder == "soundfile":
-        rate, channels = header.sample_rate, header.channels
-        with soundfile.SoundFile(path, "w", rate, channels, "PCM_16") as file:
-            for block in soundfile_blocks(source, name, header.channels):
-                file.write(block)
-    else:
-        soundfile.write(path, load(name, SAMPLE_RATE, MAX_SECONDS), SAMPLE_RATE)

@@ -7,7 +7,7 @@ one speaker's clips are not independent.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ LEVEL = 0.95
 NUM_RESAMPLES = 1000
 MIN_CLUSTERS = 10  # fewer speakers say nothing of speakers in general
 NUM_PERMUTATIONS = 2000
-DISTINCT_LIMIT = 2_000  # rows up to which counts of equal rows are drawn
+DISTINCT_LIMIT = 2_000  # rows up to which counts of equal rows are drawn, or
+EQUAL_ROWS = 16  # that many equal rows on average: then counts are the faster draw
 _BLOCK_CELLS = 4_000_000  # weights held at a time
 
 
@@ -80,16 +81,18 @@ def resampled_sums(
       seed: same seed and same units, same samples.
     """
     rng = np.random.default_rng(seed)
-    rows, counts = _distinct(units)
-    if len(rows) <= DISTINCT_LIMIT:
-        return resampled_counts(counts, num_resamples, rng).astype(float) @ rows
-    block = max(1, _BLOCK_CELLS // len(units))
-    return np.concatenate(
-        [
-            _draw(len(units), min(block, num_resamples - start), rng) @ units
-            for start in range(0, num_resamples, block)
-        ]
-    )
+    rows, counts = units, None
+    if distinct := _distinct(units):
+        rows, counts = distinct
+
+    def drawn(number: int) -> np.ndarray:
+        if counts is None:
+            return _draw(len(rows), number, rng) @ rows
+        return resampled_counts(counts, number, rng).astype(float) @ rows
+
+    block = max(1, _BLOCK_CELLS // max(len(rows), 1))
+    starts = range(0, num_resamples, block)
+    return np.concatenate([drawn(min(block, num_resamples - s)) for s in starts])
 
 
 def resampled_counts(
@@ -147,11 +150,40 @@ def proportion_interval(
     low, high = interval(values)
     if low is None or num_examples == 0 or low != high:
         return low, high
+    return wilson(share, num_examples)
+
+
+def wilson(share: float, num_examples: int) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval (1927) of a share of independent examples."""
     z = 1.959964
     centre = (share + z * z / (2 * num_examples)) / (1 + z * z / num_examples)
     spread = share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2
     half = z * math.sqrt(spread) / (1 + z * z / num_examples)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(
+    parts: Iterable[tuple[float, float | None, float | None]],
+) -> tuple[float | None, float | None]:
+    """Returns the interval of the mean of independent parts, from their intervals.
+
+    The distances of the parts' bounds from their values add up in squares, each side
+    by itself (MOVER; Zou and Donner, 2008), so it stays within the parts' range.
+
+    Args:
+      parts: value, lower and upper bound of each.
+    """
+    below, above, centre, number = 0.0, 0.0, 0.0, 0
+    for value, low, high in parts:
+        if low is None or high is None:
+            return None, None
+        below += (value - low) ** 2
+        above += (high - value) ** 2
+        centre, number = centre + value, number + 1
+    if number == 0:
+        return None, None
+    centre /= number
+    return centre - math.sqrt(below) / number, centre + math.sqrt(above) / number
 
 
 def compare_paired(
@@ -185,11 +217,16 @@ def compare_paired(
     low, high = interval(compute(sums[:, :width]) - compute(sums[:, width:]))
     total = both.sum(axis=0)
     difference = float(compute(total[:width]) - compute(total[width:]))
+    right_a, right_b = statistics_a[:, 0] > 0.5, statistics_b[:, 0] > 0.5
+    if binary and low is not None and low == high:
+        # Nothing varies; Wilson bounds how many pairs of another kind there may be.
+        other = 1 - wilson(1.0, len(right_a))[0]
+        low, high = max(-1.0, low - other), min(1.0, low + other)
     if binary and len(both) == len(statistics_a):
-        right_a, right_b = statistics_a[:, 0] > 0.5, statistics_b[:, 0] > 0.5
         test, p_value = "mcnemar", mcnemar(right_a, right_b)
     else:
-        test, p_value = "swap", swap_test(compute, both[:, :width], both[:, width:])
+        units = both[:, :width], both[:, width:]
+        test, p_value = "swap", swap_test(compute, *units, seed=seed)
     return Paired(difference, low, high, p_value, test, len(both))
 
 
@@ -215,7 +252,7 @@ def swap_test(
     units_a: Float[np.ndarray, "units stats"],
     units_b: Float[np.ndarray, "units stats"],
     num_permutations: int = NUM_PERMUTATIONS,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> float:
     """Returns the two-sided p-value when a and b swap units at random.
 
@@ -247,14 +284,22 @@ def swap_test(
     return hits / len(found) if exact else (1 + hits) / (1 + len(found))
 
 
-def _distinct(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows that differ and how often each occurs."""
-    rows = np.ascontiguousarray(units)
-    if len(rows) > 4 * DISTINCT_LIMIT:  # a look at some spares a sort in vain
-        some = rows[:: max(1, len(rows) // (2 * DISTINCT_LIMIT + 2))]
-        if len(np.unique(some, axis=0)) > DISTINCT_LIMIT:
-            return rows, np.ones(len(rows), int)
-    return np.unique(rows, axis=0, return_counts=True)
+def _distinct(units: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the rows that differ and how often each occurs; None if most do.
+
+    Equal rows are found by a random projection, which sorts one number a row and not
+    the row, and are compared in full.
+    """
+    direction = np.random.default_rng(0).standard_normal(units.shape[1])
+    _, first, row, counts = np.unique(
+        units @ direction, return_index=True, return_inverse=True, return_counts=True
+    )
+    found = units[first]
+    limit = max(DISTINCT_LIMIT, len(units) // EQUAL_ROWS)
+    if len(found) > limit or not np.array_equal(found[row], units):
+        return None
+    rows, same = np.unique(found, axis=0, return_inverse=True)  # rounding parts some
+    return rows, np.bincount(same.ravel(), counts).astype(int)
 
 
 def _draw(number: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Append-only JSON lines that survive a kill, and the lock of who appends.
 
-A line is on disk when `append` returns. A kill can only cut the last line: it is
-skipped when read and closed by the next append.
+A line is on disk when `append` returns, and safe from a kill of the process, though not
+from a failure of power, before that. A kill can only cut the last line: it is skipped
+when read and closed by the next append.
 """
 
 import contextlib
@@ -25,11 +26,14 @@ def append(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     """
     line = json.dumps(record).encode() + b"\n"
     try:
-        with _APPENDING, open(path, "ab+") as file:
-            if _is_cut(file):
-                line = b"\n" + line
-            file.write(line)
-            file.flush()
+        with open(path, "ab+") as file:
+            with _APPENDING:
+                if _is_cut(file):
+                    line = b"\n" + line
+                file.write(line)
+                file.flush()
+            # Only the slow half waits outside: a line of another thread is in the
+            # system's hands, and safe from a kill, before this one is on the disk.
             os.fsync(file.fileno())
     except OSError as error:
         raise MachineError(f"{path}: cannot be written ({error.strerror})") from error
@@ -70,10 +74,15 @@ def lock(path: pathlib.Path) -> Iterator[None]:
     """Holds `path` for this process; a killed process holds nothing.
 
     Raises:
-      MachineError: another process holds it, or its folder cannot be written.
+      InputError: `path` is a folder.
+      MachineError: another process holds it, or it cannot be written.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a file to be written")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path):
+            path.open("ab").close()  # refused now, before anything is paid for
         file = path.with_name(path.name + ".lock").open("a")
     except OSError as error:
         raise MachineError(f"{path}: cannot be written ({error.strerror})") from error

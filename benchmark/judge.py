@@ -6,6 +6,7 @@ verdict: verdicts are read from it anew each time, and a changed line earns noth
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import math
@@ -20,16 +21,25 @@ from benchmark.errors import Problems
 from benchmark.prompts import (
     PROMPT_VERSION,
     JudgeItem,
+    NumberItem,
     Profile,
     Prompt,
     make_prompt,
 )
-from benchmark.typing import Parsed, Verdict
-from benchmark.verdicts import SCHEMA, Reading, read_verdict
+from benchmark.typing import Number, Parsed, Verdict
+from benchmark.verdicts import (
+    SCHEMAS,
+    NumberReading,
+    Reading,
+    read_number,
+    read_verdict,
+)
 from benchmark.workers import map_ordered
 
 _SCHEMA_REFUSED = frozenset({400, 415, 422, 501})
+_NO_VERDICT = ("unparsable", "refused", "failed", "not asked")
 _BYTES_PER_TOKEN = 3.5  # of English prose, on the safe side
+_Item = JudgeItem | NumberItem
 _FIELDS = {"key": str, "text": str, "finish": str, "refused": bool}
 
 
@@ -68,7 +78,7 @@ class Agreement(NamedTuple):
 
 
 def judge_answers(
-    items: Iterable[JudgeItem],
+    items: Iterable[_Item],
     client: Client,
     settings: JudgeSettings,
     problems: Problems | None = None,
@@ -84,7 +94,9 @@ def judge_answers(
     Yields:
       A verdict an item. `correct` is None where the judge gave none, and `reason`
       then begins with 'unparsable', 'refused', 'failed' or 'not asked'. An item
-      without a response is wrong, 'no response', and costs no call.
+      without a response is wrong, 'no response', and costs no call. Of a `NumberItem`
+      the verdict has a `value` in place of `correct`; without one, `reason` is 'n/a'
+      or one of these.
 
     Raises:
       InputError: the endpoint's address, key or model is wrong.
@@ -99,7 +111,7 @@ def judge_answers(
         yield from _judged(items, _Judge(client, settings, cache), problems)
 
 
-def estimate(items: Iterable[JudgeItem], settings: JudgeSettings) -> Estimate:
+def estimate(items: Iterable[_Item], settings: JudgeSettings) -> Estimate:
     """Counts what judging these items would ask; asks nothing, writes nothing."""
     cached = _read_lines(settings.cache)[0] if settings.cache else {}
     num_items = num_cached = num_silent = 0
@@ -144,14 +156,14 @@ def read_cache(path: pathlib.Path, problems: Problems) -> dict[str, Reply]:
 
 
 def count_outcomes(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    """Counts 'yes', 'no', 'no response', 'unparsable', 'refused', 'failed', ..."""
+    """Counts 'yes', 'no', 'number', 'n/a', 'no response', 'unparsable', 'failed' ..."""
     return dict(collections.Counter(map(outcome, verdicts)).most_common())
 
 
 def outcome(verdict: Verdict) -> str:
-    """Returns the class of a verdict: 'yes', 'no', or why there is none."""
+    """Returns the class of a verdict: 'yes', 'no', 'number', or why there is none."""
     kind = verdict.reason.partition(":")[0]
-    if kind in ("unparsable", "refused", "failed", "not asked", "no response"):
+    if kind in _NO_VERDICT or kind in ("no response", "number", "n/a"):
         return kind
     return {True: "yes", False: "no", None: "unparsable"}[verdict.correct]
 
@@ -177,6 +189,23 @@ def agreement(first: Iterable[Verdict], second: Iterable[Verdict]) -> Agreement:
         len(ours.keys() ^ theirs.keys()),
         table,  # pyright: ignore[reportArgumentType]
     )
+
+
+def equal_numbers(
+    first: Iterable[Verdict], second: Iterable[Verdict]
+) -> tuple[int, int]:
+    """Returns how many numbers two judges read alike, and how many both read."""
+    ours = {(v.instance, v.id): v.value for v in first if v.value is not None}
+    theirs = {(v.instance, v.id): v.value for v in second if v.value is not None}
+    shared = ours.keys() & theirs.keys()
+    equal = sum(math.isclose(ours[name], theirs[name]) for name in shared)
+    return equal, len(shared)
+
+
+def verdict_of_number(instance: str, id: str, number: Number) -> Verdict:
+    """Returns what the parser of numbers says as a verdict, to be compared."""
+    reason = f"parser: {number.reason}"
+    return Verdict(instance, id, None, "parser", reason, value=number.value)
 
 
 def verdict_of_parsed(instance: str, id: str, parsed: Parsed, right: bool) -> Verdict:
@@ -216,29 +245,36 @@ class _Judge:
         self._detecting = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
 
-    def verdict(self, item: JudgeItem) -> Verdict:
-        judge = self.settings.judge
+    def verdict(self, item: _Item) -> Verdict:
+        of_number = isinstance(item, NumberItem)
+        verdict = Verdict(item.instance, item.id, None, self.settings.judge)
         if not _has_response(item):
-            return Verdict(item.instance, item.id, False, judge, "no response")
+            correct = None if of_number else False
+            return verdict._replace(correct=correct, reason="no response")
         prompt = make_prompt(item, self.settings.profile, self.settings.seed)
         reply = self.reply(cache_key(prompt, self.settings), prompt, item)
-        correct, reason = self.read(reply, prompt)
-        return Verdict(item.instance, item.id, correct, judge, reason, reply.text)
+        read = self.read_number if of_number else self.read
+        return verdict._replace(text=reply.text, **read(reply, prompt)._asdict())
+
+    def read_number(self, reply: Reply, prompt: Prompt) -> NumberReading:
+        unread = _unread(reply)
+        if unread:
+            return NumberReading(None, unread)
+        return read_number(reply.text, prompt, reply.finish)
 
     def read(self, reply: Reply, prompt: Prompt) -> Reading:
+        profile, unread = self.settings.profile, _unread(reply)
         if reply.outcome in ("failed", "not_asked"):
-            kind = reply.outcome.replace("_", " ")
-            return Reading(None, f"{kind}: {reply.reason}")
-        profile = self.settings.profile
-        if reply.outcome == "refused":
-            reading = Reading(None, "refused")
+            return Reading(None, unread)
+        if unread:
+            reading = Reading(None, unread)
         else:
             reading = read_verdict(reply.text, prompt, profile, reply.finish)
         if profile == "parity" and reading.correct is None:
             return reading._replace(correct=False)  # as the released scripts count
         return reading
 
-    def reply(self, key: str, prompt: Prompt, item: JudgeItem) -> Reply:
+    def reply(self, key: str, prompt: Prompt, item: _Item) -> Reply:
         """Returns the judge's reply, from the cache or asked and then kept."""
         with self._asking.setdefault(key, threading.Lock()):  # asked once, not twice
             if key in self.cache:
@@ -251,7 +287,7 @@ class _Judge:
                 self.cache[key] = reply
             return reply
 
-    def notes(self, item: JudgeItem) -> dict[str, str]:
+    def notes(self, item: _Item) -> dict[str, str]:
         """Returns what a reader of the cache wants to know and no program needs."""
         return {
             "instance": item.instance,
@@ -287,30 +323,36 @@ class _Judge:
             "max_tokens": self.settings.max_tokens,
         }
         if schema:
-            options["response_format"] = SCHEMA
+            options["response_format"] = SCHEMAS[prompt.word]
         return self.client.chat(prompt.as_messages(), **options)
 
 
 def _judged(
-    items: Iterable[JudgeItem], judge: _Judge, problems: Problems
+    items: Iterable[_Item], judge: _Judge, problems: Problems
 ) -> Iterator[Verdict]:
-    concurrency = judge.settings.concurrency
-    try:
-        for verdict in map_ordered(judge.verdict, items, concurrency):
+    verdicts = map_ordered(
+        judge.verdict, items, judge.settings.concurrency, judge.client.stop
+    )
+    with contextlib.closing(verdicts):  # also for a caller who wants no more
+        for verdict in verdicts:
             kind = outcome(verdict)
-            if kind in ("unparsable", "refused", "failed", "not asked"):
+            if kind in _NO_VERDICT:
                 where = f"{verdict.instance} {verdict.id}"
                 problems.warning(
                     f"verdict_{kind.replace(' ', '_')}", where, verdict.reason
                 )
             yield verdict
-    except BaseException:  # also a Ctrl-C, and a caller who wants no more
-        judge.client.stop()
-        raise
 
 
-def _has_response(item: JudgeItem) -> bool:
+def _has_response(item: _Item) -> bool:
     return bool(item.response and item.response.strip())
+
+
+def _unread(reply: Reply) -> str:
+    """Says why a reply is not to be read, '' where it is."""
+    if reply.outcome in ("failed", "not_asked"):
+        return f"{reply.outcome.replace('_', ' ')}: {reply.reason}"
+    return "refused" if reply.outcome == "refused" else ""
 
 
 def _record(key: str, reply: Reply) -> dict[str, Any]:

@@ -6,13 +6,14 @@ bound or several numbers that disagree have no value, for any choice among them 
 be ours. The rules are described in docs/benchmark_parsing.md.
 """
 
+import functools
 import itertools
 import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from benchmark import wording
+from benchmark import refusals, wording
 from benchmark.typing import Number
 
 LARGEST = 1e15  # beyond it a value is no measurement, and its square has no precision
@@ -38,6 +39,8 @@ UNITS = {
                     ("length", 1e3)),
     **dict.fromkeys(("ft", "foot", "feet"), ("length", 0.3048)),
     **dict.fromkeys(("inch", "inches"), ("length", 0.0254)),
+    **dict.fromkeys(("yd", "yard", "yards"), ("length", 0.9144)),
+    **dict.fromkeys(("mile", "miles"), ("length", 1609.344)),
     **dict.fromkeys(("db", "decibel", "decibels", "dbs", "分贝"), ("level", 1.0)),
     **dict.fromkeys(("deg", "degs", "degree", "degrees", "°", "度"), ("angle", 1.0)),
     **dict.fromkeys(("rad", "rads", "radian", "radians"), ("angle", 180 / math.pi)),
@@ -55,6 +58,13 @@ _TENS = {
     "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+NUMERALS = frozenset({*_ONES, *_TENS, *_SCALES, "dozen"})
+_RAISED = re.compile("(?<!\\s)\u207b?[\u2070\xb9\xb2\xb3\u2074-\u2079]+")
+_LOWERED = str.maketrans(
+    "\u2070\xb9\xb2\xb3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-"
+)
+_LISTING = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{1,3}){2,400}(?![\w,]|\.\d)")
+_MINUTES = re.compile(r"(\d)\s?m\s?(?=\d{1,2}(?:\.\d{1,6})?\s?s(?:ec|\b))", re.I)
 _PARTS = {"half": 0.5, "quarter": 0.25, "threequarters": 0.75}
 _CJK_DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {
     "\u3007": 0, "两": 2, "兩": 2, "壹": 1, "貳": 2, "叁": 3,
@@ -72,23 +82,29 @@ _WORD = "|".join(
     sorted([*_ONES, *_TENS, *_SCALES, "half", "dozen"], key=len, reverse=True)
 )
 _WORDS = (
-    rf"\b(?:an? (?=(?:half|hundred|thousand|million|dozen|quarter)\b))?"
+    r"\ban?(?=\s(?:minute|hour|meter|metre)s?\b|\ssecond\sand\sa\shalf\b)"
+    rf"|\b(?:an? (?=(?:half|hundred|thousand|million|dozen|quarter)\b))?"
     rf"(?:{_WORD})(?:[\s-]+(?:and[\s-]+)?(?:an?[\s-]+)?(?:{_WORD}|point|oh|quarters?))*\b"
 )
 _CJK = (
     r"[零\u3007一二三四五六七八九十百千万萬两兩壹貳叁]+"
     r"(?:点[零\u3007一二三四五六七八九]+)?半?"
 )
+# '3-1/2' is three and a half; '3-4/5' is no number, but three to four out of five.
+_HYPHEN = r"\s?-\s?(?=(?:1\s?/\s?[2348]|2\s?/\s?3|3\s?/\s?4|[357]\s?/\s?8)(?!\d))"
 _UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w.)])[-+]|\b(?:minus|negative)\s+)?"
-    rf"(?:(?P<mixed>\d{{1,4}}[\s-]+)?(?P<up>\d{{1,4}}(?:\.\d{{1,6}})?)\s?/\s?"
+    rf"(?:(?P<mixed>\d{{1,4}}(?:\s+|{_HYPHEN}))?(?P<up>\d{{1,4}}(?:\.\d{{1,6}})?)\s?/\s?"
     rf"(?P<down>\d{{1,4}})(?![\w/])"
     rf"|(?<![\w.,])(?P<clock>\d{{1,2}}(?::\d{{2}}){{1,2}}(?:\.\d+)?)(?![\w:])"
-    rf"|(?<![\w])(?<!\d[.,])(?P<digits>{_DIGITS})"
+    rf"|(?<![\w])(?<![a-z]/)(?<!\d[.,])(?P<digits>{_DIGITS})"
     rf"|(?P<words>{_WORDS})|(?P<cjk>{_CJK}))"
     rf"(?P<half>\s+and\s+a\s+half)?"
-    rf"(?:\s?-?(?P<unit>{_UNIT})(?![a-z\d])|(?P<glued>[a-z_]\w*))?",
+    rf"(?:(?:(?<=half)\s+an?\s+|\s?-?)(?P<unit>{_UNIT})"
+    rf"(?:(?P<rate>\s?/\s?[a-z]|\s+per\s|\^?\d)|(?P<late>\s+and\s+a\s+half\b)|(?![a-z\d]))"
+    rf"|(?P<part>[\s-]+(?:third|fourth|fifth|sixth|eighth|tenth)s?\b)"
+    rf"|(?:ish\b|pts?\b)|(?P<glued>[a-z_]\w*))?",
     re.I,
 )
 _MASKS = re.compile(
@@ -102,7 +118,11 @@ _MASKS = re.compile(
     + _UNIT
     + r")(?![a-z]))"
     r"|(?:on|using)\s(?:a|the)\sscale\s(?:of|from)\s\S{1,8}\s?(?:to|-|through)\s?\S{1,8}"
-    r"|(?:±|\+/-|\+-)\s?\d+(?:\.\d+)?"
+    r"|(?:±|\+/-|\+-|give or take)\s?\d+(?:\.\d+)?"
+    r"|(?<![x\u00d7*\d.])(?<![x\u00d7*]\s)\d{1,9}(?:\^|\*\*)-?\d{1,4}|(?<![\w])\^\d{1,4}"
+    r"|\bconfidence(?: level| score| of| is|[\"'])*\s?[:=]?"
+    r"\s?\d{1,3}(?:\.\d{1,4})?\s?%?"
+    r"|\b\d{1,3}(?:\.\d{1,4})?\s?%\s(?:sure|certain|confiden\w{1,4})\b"
     r"|第[零\u3007一二三四五六七八九十百\d]+|一共|一些|一样|一起|一下|一定|一般|统一|唯一|一直|万一"
     r"|\b(?:one of|no one|this one|that one|which one|any one"
     r"|each one|the one|one another|one can|one could|someone|anyone|everyone"
@@ -114,9 +134,15 @@ _OUT_OF = re.compile(r"\s*(?:out of|of a possible|from a maximum of)\s*(?:a\s+)?
 _JOINED = re.compile(r"\s?(?:-|to|or|~|到|至)\s?$", re.I)
 _BETWEEN = re.compile(r"\b(?:between|from)\s*$", re.I)
 _BOUND = re.compile(
-    r"(?:>=?|<=?|≥|≤|\b(?:more than|less than|fewer than|greater than|at least|at most"
-    r"|over|under|above|below|up to|no more than|no less than|exceeds?))"
-    r"\s*(?:about )?$",
+    r"(?:>=?|<=?|≥|≤|\b(?:(?:more|less|fewer|greater|longer|shorter) than|at least"
+    r"|at most|over|under|above|below|beyond|up to|exceed(?:s|ing)?|(?:in excess"
+    r"|upwards?|(?:a )?(?:minimum|maximum)) of|minimum|maximum))\s*(?:about )?$",
+    re.I,
+)
+_BOUND_AFTER = re.compile(
+    r"(?:\s[a-z]{1,20})?(?:\s?\+(?!\s?[\w.])|\s(?:or|and)\s(?:more|less|fewer|higher|lower"
+    r"|above|below|over|under|up|greater|longer|shorter)\b|\sat\s(?:least|most)\b"
+    r"|\s(?:minimum|maximum)\b)",
     re.I,
 )
 _DENIED = re.compile(
@@ -158,7 +184,7 @@ def parse_number(
     Returns:
       A value, in `unit`, or None. `reason` says how or why not: 'digits', 'words',
       'fraction', 'out_of', 'percent', 'clock', 'compound', 'final' ...; 'none',
-      'empty', 'several', 'range', 'bound', 'other_unit', 'other_scale',
+      'empty', 'refusal', 'several', 'range', 'bound', 'other_unit', 'other_scale',
       'not_finite', 'runaway'.
     """
     if text is None or not text.strip():
@@ -174,7 +200,16 @@ def _clean(text: str) -> str:
     for sign, fraction in _VULGAR.items():
         text = text.replace(sign, f" {fraction}")
     text = re.sub(r"(?<=\d)[\u202f\u2009\u00a0](?=\d{3}(?!\d))", "", text)
-    return wording.fold(text)
+    text = _RAISED.sub(lambda sign: "^" + sign.group().translate(_LOWERED), text)
+    text = _LISTING.sub(_spread, wording.squeeze(wording.fold(text)))
+    text = re.sub(r"(?<=\d)(h|hrs?|mins?|m)(?=\d)", r"\1 ", text, flags=re.I)
+    return _MINUTES.sub(r"\1 min ", text)
+
+
+def _spread(listing: re.Match[str]) -> str:
+    """'1,2,3' is a list, '1,234,567' one number."""
+    grouped = re.fullmatch(r"\d{1,3}(?:,\d{3})+", listing.group())
+    return listing.group() if grouped else listing.group().replace(",", ", ")
 
 
 def _final(
@@ -185,7 +220,9 @@ def _final(
     if not marks:
         return None
     rest = text[marks[-1].end() :].lstrip()[:300]
-    line = re.split(r"\n|(?<=[^\d\s])\.\s|\}|</answer>", rest, maxsplit=1)[0]
+    line = re.split(
+        r"\n|(?<=[^\d\s])\.\s|\.\s+(?=[A-Za-z])|\}|</answer>", rest, maxsplit=1
+    )[0]
     return _number(_clean(line), unit, value_range) if line.strip() else None
 
 
@@ -194,10 +231,14 @@ def _number(
 ) -> Number:
     if _ABSENT.match(text):
         return Number(None, "none")
-    masked = _MASKS.sub(lambda match: "\x01" * len(match.group()), text)
+    if refusals.is_unable(text):
+        return Number(None, "refusal")
+    masked = _MASKS.sub(_mask, text)
+    if value_range:
+        masked = _own_scale(*value_range).sub(_mask, masked)
     first = _LISTED.search(masked)
     if first and first.group().strip() in ("1.", "1)"):
-        shorter = _LISTED.sub(lambda match: "\x01" * len(match.group()), masked)
+        shorter = _LISTED.sub(_mask, masked)
         masked = shorter if next(_found(shorter, value_range), None) else masked
     found = _compound(list(_found(masked, value_range)), masked)
     if not found:
@@ -205,6 +246,23 @@ def _number(
     if len(found) > MAX_NUMBERS:
         return Number(None, "several")
     return _choose(found, masked, unit, value_range)
+
+
+def _mask(match: re.Match[str]) -> str:
+    return "\x01" * len(match.group())
+
+
+@functools.lru_cache(maxsize=64)
+def _own_scale(low: float, high: float) -> re.Pattern[str]:
+    """'(1-5)', 'from 1 to 5' and '(out of 5)', where that is the task's own range."""
+    ends = f"{low:g}", f"{high:g}"
+    first, last = (re.escape(end) + r"(?:\.0)?" for end in ends)
+    span = rf"(?<![\w.,]){first}\s?(?:to|-|through)\s?{last}(?!\.?\d)"
+    return re.compile(
+        r"(?:\brange[sd]?|\bscale|\bbetween|\bfrom|\bgoes|\()\s(?:from |of |is )?"
+        rf"{span}|\({span}\)|\(out of {last}\)",
+        re.I,
+    )
 
 
 def _choose(
@@ -217,11 +275,13 @@ def _choose(
     found, scale = _without_scales(found, text, value_range)
     if not scale:
         return Number(None, "other_scale")
-    found = [one for one in found if not _DENIED.search(text[: one.start][-40:])]
-    found, fitting = _of_kind(found, unit)
+    spans = _spans(found, text)
+    found, loose = _without_denied(found, text)
+    found, fitting = _of_kind(found, unit, value_range)
     if not found:
         return Number(None, "none" if fitting else "other_unit")
-    reason = _doubt(found, text)
+    found = _without_parts(found, text)
+    reason = "several" if loose else _doubt(found, text, spans)
     if reason:
         return Number(None, reason)
     values = [_in_unit(one, unit, value_range) for one in found]
@@ -241,16 +301,17 @@ def _found(text: str, value_range: tuple[float, float] | None) -> Iterator[Found
     for count, match in enumerate(_NUMBER.finditer(text)):
         if count > MAX_NUMBERS:
             return
-        if match["glued"]:  # 'b12x', '3rd', '2nd'
-            continue
-        read = _read(match, value_range)
-        if read is None:
+        read = None if match["glued"] or match["part"] else _read(match, value_range)
+        if read is None:  # 'b12x', '3rd', 'two thirds'
             continue
         value, how = read
         sign = -1 if match["sign"] and match["sign"].strip().lower() != "+" else 1
-        name = (match["unit"] or "").lower()
-        size = UNITS[name][1] if name else 1.0
-        value += 0.5 if match["half"] else 0.0
+        name = "rate" if match["rate"] else (match["unit"] or "").lower()
+        size = UNITS[name][1] if name in UNITS else 1.0
+        if how == "clock":
+            size = 60.0 if size == 3600 and match["clock"].count(":") == 1 else 1.0
+            name = "s" if _kind(name) == "time" else name
+        value += 0.5 if match["half"] or match["late"] else 0.0
         yield Found(sign * value * size, how, name, match.start(), match.end())
 
 
@@ -275,9 +336,8 @@ def _fraction(
     """'3/5' is three out of five, or 0.6 if values end at 1; '3 1/2' is 3.5."""
     up, down = float(match["up"]), float(match["down"])
     if match["mixed"]:
-        return (
-            (float(match["mixed"]) + up / down, "fraction") if 0 < up < down else None
-        )
+        whole = float(match["mixed"].replace("-", " "))
+        return (whole + up / down, "fraction") if 0 < up < down else None
     if down == 0:
         return None
     top = value_range[1] if value_range else None
@@ -316,6 +376,10 @@ def _within(value: float, value_range: tuple[float, float]) -> bool:
 def _words(text: str) -> float | None:
     """'three and a half', 'twenty-one', 'one hundred and five', 'three point one'."""
     text = re.sub(r"\bthree[\s-]+quarters\b", "threequarters", text)
+    text = re.sub(r"\bone[\s-]+(?=half\b|quarter\b)", "", text)
+    if text in ("a", "an"):
+        return 1.0
+    joined = " and " in text
     words = [w for w in re.split(r"[\s-]+", text) if w not in ("and", "a", "an")]
     if "point" in words:
         return _spoken_decimal(words)
@@ -327,6 +391,8 @@ def _words(text: str) -> float | None:
         elif word == "dozen":
             group = (group or 1) * 12
         elif word in _PARTS:
+            if last and not joined:
+                return None  # 'two half'
             group += _PARTS[word]
         elif word in _TENS or word in _ONES:
             if last in _ONES or (last in _TENS and (word in _TENS or _ONES[word] > 9)):
@@ -408,30 +474,79 @@ def _without_scales(
     return kept, how
 
 
-def _of_kind(found: list[Found], unit: str | None) -> tuple[list[Found], bool]:
+def _of_kind(
+    found: list[Found], unit: str | None, value_range: tuple[float, float] | None
+) -> tuple[list[Found], bool]:
     """Keeps numbers of the wanted kind; those that name the unit before the others."""
     wanted = _kind((unit or "").lower())
     if not wanted:
-        return found, True
+        found = found if _shares(value_range) else _other_than(found, "share")
+        kept = [one for one in found if not unit or _kind(one.unit) in ("", "share")]
+        return kept, not found
     clocks = [one._replace(unit="s") if one.how == "clock" and wanted == "time" else one
               for one in found]  # fmt: skip
     named = [one for one in clocks if _kind(one.unit) == wanted]
     bare = [one for one in clocks if not one.unit]
-    return named or bare, bool(not found)
+    return named or bare, not found
 
 
-def _doubt(found: list[Found], text: str) -> str:
-    """Returns 'range' or 'bound' where the numbers are no plain values, or ''."""
+def _shares(value_range: tuple[float, float] | None) -> bool:
+    """Whether a percentage can be a value of the range, or only a confidence."""
+    return value_range is None or value_range[1] in (1, 100)
+
+
+def _other_than(found: list[Found], kind: str) -> list[Found]:
+    return [one for one in found if _kind(one.unit) != kind]
+
+
+def _without_denied(found: list[Found], text: str) -> tuple[list[Found], bool]:
+    """Drops the 3 of 'not 3 but 4'; 'not 3, 4' leaves the 4 open."""
+    kept, loose = [], False
+    for k, one in enumerate(found):
+        if not _DENIED.search(text[max(0, one.start - 40) : one.start]):
+            kept.append(one)
+        elif k + 1 < len(found):
+            loose |= text[one.end : found[k + 1].start].strip() == ","
+    return kept, loose
+
+
+def _without_parts(found: list[Found], text: str) -> list[Found]:
+    """'Three speakers: two men and one woman' says three: the parts add up to it."""
+    total, parts = found[0], found[1:]
+    counted = all(
+        re.match(r" [a-z]", text[one.end : one.end + 2], re.I) for one in parts
+    )
+    apart = len(parts) > 1 and re.search(r"\w|[:(]", text[total.end : parts[0].start])
+    summed = math.isclose(total.value, math.fsum(one.value for one in parts))
+    return [total] if counted and apart and summed else found
+
+
+def _spans(found: list[Found], text: str) -> set[int]:
+    """Returns where numbers start that are ends of a range: '3-4', 'from 3 to 4'."""
+    ends: set[int] = set()
     for first, second in itertools.pairwise(found):
         between = text[first.end : second.start]
-        paired = _BETWEEN.search(text[: first.start][-20:]) and re.fullmatch(
-            r"\s*and\s*", between, re.I
+        paired = _BETWEEN.search(text[max(0, first.start - 20) : first.start]) and (
+            between.strip().lower() == "and"
         )
         if first.value != second.value and (_JOINED.fullmatch(between) or paired):
-            return "range"
-    if all(_BOUND.search(text[: one.start][-40:]) for one in found):
+            ends |= {first.start, second.start}
+    return ends
+
+
+def _doubt(found: list[Found], text: str, spans: set[int]) -> str:
+    """Returns 'range' or 'bound' where the numbers are no plain values, or ''."""
+    if any(one.start in spans for one in found):
+        return "range"
+    if all(
+        _BOUND.search(text[max(0, one.start - 40) : one.start])
+        or _BOUND_AFTER.match(text, one.end)
+        for one in found
+    ):
         return "bound"
-    return ""
+    halves = (one for one in found if one.how == "words" and one.value in (0.25, 0.5))
+    loose = any(text[: one.start][-5:].endswith(" and ") for one in halves)
+    return "several" if loose else ""
 
 
 def _in_unit(

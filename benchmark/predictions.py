@@ -27,6 +27,7 @@ MODEL_KEYS = ("model", "sllm_name")
 OWN_ID = "example_id"  # in records keyed by recording, where the id is another
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _KEYED = re.compile(r'\{\s*("([^"\\]|\\.)*"\s*:\s*\{|\}?\s*$)')  # {"a.wav": {...
+_BESIDE = re.compile(r"^\.|\.(problems|cache)\.jsonl$")
 _SHOWN = 5  # ids in a message
 
 
@@ -78,6 +79,7 @@ def join(
     problems: Problems | None = None,
     *,
     instance: str = "",
+    name: str = "",
 ) -> Joined:
     """Joins predictions to examples by id, never by order.
 
@@ -87,6 +89,7 @@ def join(
       problems: collects a warning for ids that no example has, for repetitions and
         for examples without a prediction.
       instance: of the examples; '' joins all predictions.
+      name: of the instance in messages, where `instance` is not given.
 
     Returns:
       One prediction or None an example, in the order of `ids`. An answer goes before
@@ -95,18 +98,19 @@ def join(
     Raises:
       InputError: two predictions of one example differ, or two examples have one id.
     """
-    by_id, num_repeated = _index(predictions, instance)
+    name = instance or name
+    by_id, num_repeated = _index(predictions, instance, name)
     known = set(ids)
     if len(known) < len(ids):
         twice = _shown([i for i, count in _counts(ids).items() if count > 1])
-        raise InputError(f"{instance}: examples with one id: {twice}")
+        raise InputError(f"{name}: examples with one id: {twice}")
     missing = tuple(i for i in ids if i not in by_id)
     unknown = tuple(i for i in by_id if i not in known)
     joined = tuple(by_id.get(i) for i in ids)
     answers = sum(p is not None and p.response is not None for p in joined)
     coverage = answers / len(ids) if ids else math.nan
     if problems is not None:
-        _record_join(problems, instance, missing, unknown, num_repeated)
+        _record_join(problems, name, missing, unknown, num_repeated)
     return Joined(joined, missing, unknown, num_repeated, coverage)
 
 
@@ -163,12 +167,19 @@ def answered(
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if _suffix(p) in _SUFFIXES)
+    found = sorted(p for p in path.iterdir() if _is_predictions(p))
     if not found:
         raise InputError(
             f"{path}: no predictions in this folder; expected {', '.join(_SUFFIXES)}"
         )
     return found
+
+
+def _is_predictions(path: pathlib.Path) -> bool:
+    """True for a file of a known form; problems and caches beside it are none."""
+    return (
+        path.is_file() and _suffix(path) in _SUFFIXES and not _BESIDE.search(path.name)
+    )
 
 
 def _suffix(path: pathlib.Path) -> str:
@@ -390,7 +401,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _index(
-    predictions: Iterable[Prediction], instance: str
+    predictions: Iterable[Prediction], instance: str, name: str
 ) -> tuple[dict[str, Prediction], int]:
     """Returns the predictions by id, and how many only said the same again."""
     by_id: dict[str, Prediction] = {}
@@ -407,7 +418,7 @@ def _index(
         elif prediction.response not in (None, other.response):
             differing.append((other, prediction))
     if differing:
-        _refuse_differing(differing, instance)
+        _refuse_differing(differing, name)
     return by_id, num_repeated
 
 

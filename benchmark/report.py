@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from benchmark import display, figures, intervals
 from benchmark.aggregate import Group, aggregate, chance_corrected
 from benchmark.errors import InputError
+from benchmark.provenance import scored_apart
 from benchmark.results import (
     Results,
     Row,
@@ -86,6 +87,7 @@ class Published(NamedTuple):
 
     accuracy: Mapping[str, Mapping[str, Mapping[str, Any]]]
     sources: Mapping[str, str]  # track -> where it is published
+    random: Mapping[str, Sequence[float]]  # task -> per cent of a guess, its instances
 
 
 class Sound(NamedTuple):
@@ -118,7 +120,7 @@ def write_report(
     Raises:
       InputError: a folder without results, or two folders of one model.
     """
-    results = [read_results(folder) for folder in folders]
+    results = _noted([read_results(folder) for folder in folders])
     names = [one.model for one in results]
     repeated = [name for name, n in collections.Counter(names).items() if n > 1]
     if repeated:
@@ -149,6 +151,25 @@ def write_report(
     return groups
 
 
+def _noted(results: Sequence[Results]) -> list[Results]:
+    """Adds a note to scores that differ from others of their task beside the model."""
+    by_task: dict[str, list[Score]] = collections.defaultdict(list)
+    for one in results:
+        for score in one.task_scores:
+            by_task[score.task].append(score)
+    apart = {task: scored_apart(scores) for task, scores in by_task.items()}
+    noted = []
+    for one in results:
+        scores = tuple(
+            score._replace(notes=(*score.notes, f"models scored apart: {told}"))
+            if (told := ", ".join(apart[score.task]))
+            else score
+            for score in one.task_scores
+        )
+        noted.append(one._replace(task_scores=scores))
+    return noted
+
+
 def summary(groups: Sequence[Group]) -> str:
     """Returns a console table of the groups."""
     rows = [
@@ -158,13 +179,14 @@ def summary(groups: Sequence[Group]) -> str:
             f"{group.num_scored}/{group.num_tasks}",
             display.number(group.corrected),
             display.between(group.low, group.high),
+            str(group.num_corrected),
             display.number(group.mean_rank, 2),
             display.number(group.relative_gain),
         ]
         for group in groups
         if group.subdomain or not group.domain
     ]
-    header = ["model", "over", "tasks", "corrected", "95 %", "rank", "gain"]
+    header = ["model", "over", "tasks", "corrected", "95 %", "of", "rank", "gain"]
     return display.table(header, rows)
 
 
@@ -196,7 +218,9 @@ def read_published() -> Published:
     """Returns the published Phase-1 results that come with the package."""
     path = importlib.resources.files("benchmark") / "phase1_results.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    return Published(record["accuracy_percent"], record["sources"])
+    return Published(
+        record["accuracy_percent"], record["sources"], record["random_baseline_percent"]
+    )
 
 
 def merged_tasks(results: Sequence[Results]) -> dict[str, Task]:
@@ -251,17 +275,27 @@ def _overview(results: Sequence[Results], groups: Sequence[Group]) -> dict[str, 
         "models": models,
         "groups": groups,
         "has_gain": any(group.num_gains or group.left_out for group in groups),
+        "left_out": [
+            (group.model, told)
+            for group in groups
+            if not (group.domain or group.subdomain)
+            for told in group.left_out
+        ],
         "clustered": any(clusters),
         "min_clusters": intervals.MIN_CLUSTERS,
         "num_tasks": len({s.task for one in results for s in one.task_scores}),
-        "num_examples": sum(_count(one) for one in results[:1]),
+        "num_examples": _num_examples(results),
         "radar": _figure(figures.radar(names, values)) if len(axes) > 2 else "",
         "bars": _figure(figures.bars(names, bars)) if axes else "",
     }
 
 
-def _count(results: Results) -> int:
-    return sum(score.num_examples for score in results.task_scores)
+def _num_examples(results: Sequence[Results]) -> int:
+    """Returns how many examples the tasks have, those of several models once."""
+    found: dict[str, int] = {}
+    for score in (score for one in results for score in one.task_scores):
+        found[score.task] = max(found.get(score.task, 0), score.num_examples)
+    return sum(found.values())
 
 
 def _task_table(
@@ -302,6 +336,11 @@ def _published(scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "published": shown,
         "published_models": list(models),
+        "random": {
+            name: " / ".join(f"{value:.1f}" for value in dict.fromkeys(values))
+            for name in shown
+            if (values := published.random.get(name.partition("_")[0]))
+        },
         "tracks": {track: f"[{i}]" for i, track in enumerate(tracks, 1)},
         "sources": published.sources,
     }

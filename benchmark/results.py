@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 from benchmark import display
 from benchmark.errors import InputError, MachineError
+from benchmark.tasks import from_record
 from benchmark.typing import Score, Task
 
 FORMAT = 1
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 SCORES, TABLE, EXAMPLES = "scores.json", "scores.csv", "examples.jsonl"
 
 
@@ -31,7 +33,9 @@ class Row(NamedTuple):
     instruction: str
     references: tuple[str, ...]
     response: str | None  # None = no answer
-    outcome: str  # a Parsed's, or 'missing', 'read', 'unreadable'
+    outcome: (
+        str  # a Parsed's, or 'missing', 'read', 'rewritten', 'scored', 'unreadable'
+    )
     read_as: str  # options, number or text that was scored
     decided_by: str  # 'parser', 'judge', 'metric', ''
     correct: bool | None  # None where answers are not right or wrong
@@ -68,7 +72,7 @@ def check_folder(folder: pathlib.Path, model: str) -> None:
 def row_lines(rows: Iterable[Row]) -> Iterator[str]:
     """Yields the lines of `examples.jsonl`."""
     for row in rows:
-        yield json.dumps(row._asdict(), ensure_ascii=False) + "\n"
+        yield _ENCODE(row._asdict()) + "\n"
 
 
 def write_results(results: Results) -> None:
@@ -121,7 +125,7 @@ def read_results(folder: pathlib.Path) -> Results:
             str(record["model"]),
             tuple(_score(fields) for fields in record["scores"]),
             tuple(_score(fields) for fields in record["task_scores"]),
-            {name: _task(fields) for name, fields in record["tasks"].items()},
+            {name: from_record(fields) for name, fields in record["tasks"].items()},
             record["problems"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -179,12 +183,3 @@ def _plain(value: Any) -> Any:
 
 def _score(fields: dict[str, Any]) -> Score:
     return Score(**{**fields, "notes": tuple(fields["notes"])})
-
-
-def _task(fields: dict[str, Any]) -> Task:
-    """Turns the lists of JSON back into the tuples of a `Task`."""
-    return Task(**{name: _tuples(value) for name, value in fields.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

@@ -1,9 +1,11 @@
 """Running a model over examples: what it answered is on disk before it is counted.
 
-A run that was killed goes on where it stopped; of the questions in flight at the kill
-at most one a thread is asked again, and of those that were answered none.
+A run that was killed goes on where it stopped. The questions in flight at the kill, at
+most one a thread, are asked again; none is whose answer was appended, which happens as
+soon as it has arrived whole.
 """
 
+import contextlib
 import os
 import pathlib
 import threading
@@ -65,14 +67,13 @@ def run_model(
         open_examples = _Open(examples, done, problems, limit)
         asker = _Asker(model, path)
         counts = dict.fromkeys(Counts._fields, 0)
-        outcomes = map_ordered(asker.ask, iter(open_examples), model.max_concurrency)
-        try:
+        outcomes = map_ordered(
+            asker.ask, iter(open_examples), model.max_concurrency, model.stop
+        )
+        with contextlib.closing(outcomes):  # what is in flight is still written
             for outcome in outcomes:
                 counts[outcome.kind] += 1
                 _record(outcome, problems)
-        except BaseException:  # also a Ctrl-C: what is in flight is still written
-            model.stop()
-            raise
         counts["already"] = open_examples.num_already
         return Counts(**counts)
 

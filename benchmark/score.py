@@ -1,62 +1,26 @@
 """From answers to numbers: each instance of a task, then the task over its folds.
 
-Classification: accuracy. A closed answer is read by the parser; what it cannot decide
-is decided by a judge's verdict where there is one, and else counts as wrong and as
-unreadable. Regression: the answer is read as a number; the score stands for the
-answers that are one, with their number beside it. Sequences: corpus-level scores of the
-text. A missing answer counts as wrong, as an empty text, or as no number.
+Classification: accuracy. Regression: the answer is read as a number, by the parser or,
+where that fails, by a judge that rewrote it; the score stands for the answers that are
+one, with their number beside it. Sequences: corpus-level scores of the text. A missing
+answer counts as wrong, as an empty text, or as no number.
 """
 
-import collections
-import hashlib
-import importlib.metadata
 import math
-import types
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from benchmark import intervals, normalisers, parsing, tasks
-from benchmark.metrics import text
-from benchmark.metrics.counts import NUMBER_BUILDERS
-from benchmark.metrics.events import EVENT_BUILDERS
-from benchmark.numbers import parse_number
+from benchmark import intervals
+from benchmark.confusions import macro_f1
+from benchmark.measures import STRICT, Profile, Settings
+from benchmark.provenance import comparability, merged, sources
+from benchmark.readings import read_classes, read_values
 from benchmark.results import Row
-from benchmark.typing import Direction, Example, Prediction, Score, Task, Verdict
-
-Profile = Literal["strict", "parity"]
-JudgeMode = Literal["undecided", "always"]
-
-VERSION = "1"  # of this way of scoring
-JUDGES_OF_RECORD = ("gpt-4o", "llama-3.1-8b-instruct")  # of paper and released code
-_CONFUSION_CELLS = 20_000_000  # more are not resampled
-_SHOWN_LABELS = 64  # a confusion matrix of more labels serves nobody
-
-
-class Settings(NamedTuple):
-    """How answers are scored."""
-
-    profile: Profile = "strict"  # 'parity': as the released scripts do, judge included
-    judge_mode: JudgeMode = "undecided"  # 'always': a verdict outdoes the parser
-    num_resamples: int = intervals.NUM_RESAMPLES
-    seed: int = 0
-
-
-STRICT = Settings()
-
-
-class Measure(NamedTuple):
-    """A score of a sum of statistics."""
-
-    name: str
-    compute: intervals.Compute  # NaN = undefined
-    direction: Direction
-    version: str = "1"
-    reconstructed: bool = False
-    binary: bool = False  # statistics are (right, 1)
+from benchmark.typing import Example, Prediction, Score, Task, Verdict
 
 
 class Evaluated(NamedTuple):
@@ -65,14 +29,6 @@ class Evaluated(NamedTuple):
     scores: tuple[Score, ...]  # the headline metric first
     rows: tuple[Row, ...]
     replicates: Float[np.ndarray, " resamples"]
-
-
-def accuracy(sums: Float[np.ndarray, "*sets 2"]) -> Float[np.ndarray, "*sets"]:
-    """Returns right / all of summed (right, 1)."""
-    return np.asarray(sums[..., 0] / sums[..., 1])
-
-
-ACCURACY = Measure("accuracy", accuracy, "higher", binary=True)
 
 
 def evaluate_instance(
@@ -99,7 +55,7 @@ def evaluate_instance(
       InputError: the metric of the task is not known.
     """
     given, judged = provenance or {}, verdicts or {}
-    read = _read_classes if task.type == "classification" else _read_values
+    read = read_classes if task.type == "classification" else read_values
     found = read(task, examples, predictions, judged, settings)
     rows = _rows(task, examples, predictions, judged, found, given)
     speakers = [example.speaker for example in examples]
@@ -109,7 +65,7 @@ def evaluate_instance(
         found.measure, found.statistics, clusters, settings, seed
     )
     source = {
-        **_sources(task, examples, rows, judged, settings, found.measure),
+        **sources(task, examples, rows, judged, settings, found.measure),
         **found.also,
         **given,
     }
@@ -154,8 +110,9 @@ def score_instance(
 def average_folds(folds: Sequence[Evaluated]) -> Score:
     """Returns a task's score: the mean over its instances, which weigh the same.
 
-    The interval comes from resampling within each instance. Where one has no value,
-    the mean has none.
+    The interval comes from resampling within each instance, or, where an instance is
+    all right or all wrong and leaves nothing to vary, from the instances' intervals.
+    Where one has no value, the mean has none.
 
     Args:
       folds: one an instance, at least one.
@@ -168,6 +125,9 @@ def average_folds(folds: Sequence[Evaluated]) -> Score:
     value = sum(known) / len(heads) if len(known) == len(heads) else None
     replicates = np.mean([fold.replicates for fold in folds], axis=0)
     bounds = intervals.interval(replicates) if value is not None else (None, None)
+    if value is not None and any(map(_is_rigid, folds)):
+        parts = [(head.value or 0.0, head.low, head.high) for head in heads]
+        bounds = intervals.mean_interval(parts)
     notes = dict.fromkeys(note for head in heads for note in head.notes)
     found = [head.provenance.get("majority") for head in heads]
     majorities = [majority for majority in found if majority is not None]
@@ -182,36 +142,17 @@ def average_folds(folds: Sequence[Evaluated]) -> Score:
         num_unreadable=sum(head.num_unreadable for head in heads),
         notes=(f"mean of {len(heads)} instances", *notes),
         provenance={
-            **first.provenance,
+            **merged([head.provenance for head in heads]),
             "instances": [head.instance for head in heads],
             "majority": sum(majorities) / len(heads) if whole else None,
         },
     )
 
 
-def measure_of(task: Task, profile: Profile = "strict") -> Measure:
-    """Returns what turns summed statistics of a task's examples into its score.
-
-    Raises:
-      InputError: the metric is not known.
-    """
-    if task.type == "classification":
-        return ACCURACY
-    return _text_measure(metrics_of(task, profile)[0])
-
-
-def metrics_of(task: Task, profile: Profile = "strict") -> tuple[text.TextMetric, ...]:
-    """Returns the metric of a task, then those reported beside it.
-
-    Raises:
-      InputError: the metric is not known.
-    """
-    builders = {**NUMBER_BUILDERS, **EVENT_BUILDERS}
-    if task.metric not in builders:
-        return text.metrics_for(task, profile)
-    start = f"{task.metric}:"
-    names = [task.metric, *(name for name in builders if name.startswith(start))]
-    return tuple(builders[n](task._replace(metric=n), profile) for n in names)
+def _is_rigid(fold: Evaluated) -> bool:
+    """Tells whether an interval came from elsewhere than replicates that vary."""
+    head = fold.scores[0]
+    return bool(np.ptp(fold.replicates) == 0) and head.low != head.high
 
 
 def instance_seed(instance: str, seed: int) -> tuple[int, int]:
@@ -219,215 +160,10 @@ def instance_seed(instance: str, seed: int) -> tuple[int, int]:
     return seed, zlib.crc32(instance.encode("utf-8", "surrogatepass"))
 
 
-def data_hash(examples: Iterable[Example]) -> str:
-    """Returns the sha256 of ids, instructions, texts and references, in any order."""
-    lines = sorted(repr((e.id, e.instruction, e.texts, e.references)) for e in examples)
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
-    return digest.hexdigest()
-
-
-def comparability(
-    task: Task,
-    examples: Sequence[Example],
-    verdicts: Mapping[str, Verdict],
-    settings: Settings,
-    measure: Measure,
-    given: Mapping[str, Any],
-) -> list[str]:
-    """Says what stands between a number and those that others publish."""
-    notes = []
-    if task.replaces:
-        notes.append(
-            f"the released data replace {task.replaces}: numbers from before do not "
-            "compare"
-        )
-    recorded = tasks.revision_of(task, examples[0].instance)
-    revision = str(given.get("data_revision") or "")
-    if recorded and revision and revision != recorded:
-        notes.append(f"data of revision {revision[:12]}, released: {recorded[:12]}")
-    released = task.num_examples
-    if released and len(task.instances) < 2 and len(examples) != released:
-        notes.append(f"{len(examples)} of {released} released examples")
-    if measure.reconstructed or "metric" in task.reconstructed:
-        notes.append(f"metric reconstructed: {task.metric_note or task.metric}")
-    if task.type == "classification" and task.phase != "user":
-        notes += _judge_notes(verdicts, settings)
-    speakers = {example.speaker for example in examples if example.speaker}
-    if 0 < len(speakers) < intervals.MIN_CLUSTERS:
-        notes.append(f"the interval is for these {len(speakers)} speakers")
-    if settings.profile == "parity":
-        notes.append("profile 'parity': text as the released scripts treat it")
-    return notes
-
-
-class _Reading(NamedTuple):
-    """What one answer was read as."""
-
-    outcome: str
-    read_as: str
-    decided_by: str
-    correct: bool | None
-    reason: str
-
-
-class _Beside(NamedTuple):
-    """A score that is reported beside the headline."""
-
-    measure: Measure
-    statistics: Float[np.ndarray, "examples stats"]
-
-
-class _Readings(NamedTuple):
-    """All answers of an instance, read, and what is summed."""
-
-    measure: Measure
-    readings: list[_Reading]
-    statistics: Float[np.ndarray, "examples stats"]
-    beside: tuple[_Beside, ...] = ()
-    labels: tuple[str, ...] = ()
-    cells: Int[np.ndarray, " examples"] | None = None  # of the confusion matrix
-    also: Mapping[str, Any] = types.MappingProxyType({})  # goes to the provenance
-
-
 class _Estimate(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-
-
-def _read_classes(task, examples, predictions, verdicts, settings) -> _Readings:
-    answers = _read_answers(task, examples, predictions)
-    readings = [
-        _decide(answer, prediction, verdicts.get(example.id), settings)
-        for answer, prediction, example in zip(
-            answers, predictions, examples, strict=True
-        )
-    ]
-    right = np.array([bool(reading.correct) for reading in readings], float)
-    truths = [answer.reference or example.references for answer, example in zip(
-        answers, examples, strict=True
-    )]  # fmt: skip
-    labels, cells = _confusion_cells(task, truths, readings)
-    counts = collections.Counter(tuple(sorted(truth)) for truth in truths)
-    majority = max(counts.values()) / len(truths)
-    statistics = np.stack([right, np.ones_like(right)], axis=1)
-    also = {"majority": majority}
-    return _Readings(ACCURACY, readings, statistics, (), labels, cells, also)
-
-
-def _read_values(task, examples, predictions, verdicts, settings) -> _Readings:
-    """Reads numbers and texts; preambles are taken off texts in the strict profile."""
-    references = [example.references[0] for example in examples]
-    raw = [p.response if p else None for p in predictions]
-    strip = task.type == "sequence_generation" and settings.profile == "strict"
-    texts = [t and normalisers.strip_preamble(t) for t in raw] if strip else raw
-    headline, *others = metrics_of(task, settings.profile)
-    rows = text.examples(headline, references, texts)
-    readings = [
-        _value_reading(task, said, flags)
-        for said, flags in zip(texts, rows[:, -len(text.FLAGS) :], strict=True)
-    ]
-    beside = [
-        _Beside(_text_measure(metric), text.examples(metric, references, texts))
-        for metric in others
-    ]
-    changed = sum(a != b for a, b in zip(raw, texts, strict=True))
-    if strip:
-        measure = _text_measure(headline)._replace(name=f"{headline.name}_raw")
-        beside.append(_Beside(measure, text.examples(headline, references, raw)))
-    also = {
-        "majority": None,
-        "normaliser": headline.normaliser,
-        "preambles_taken_off": changed,
-        "flags": dict(zip(text.FLAGS, _flag_sums(rows), strict=True)),
-    }
-    return _Readings(_text_measure(headline), readings, rows, tuple(beside), also=also)
-
-
-def _flag_sums(rows: np.ndarray) -> list[int]:
-    return [int(n) for n in rows[:, -len(text.FLAGS) :].sum(axis=0)]
-
-
-def _value_reading(task: Task, said: str | None, flags: np.ndarray) -> _Reading:
-    """Says what became of one answer, by the flags of its statistics."""
-    odd = dict(zip(text.FLAGS, flags, strict=True))
-    if odd["missing"]:
-        return _Reading("missing", "", "", None, "")
-    if task.type != "regression":
-        outcome = "unreadable" if odd["unreadable"] else "scored"
-        return _Reading(outcome, "", "metric", None, "")
-    number = parse_number(said, task.unit or None, task.value_range)
-    outcome = "unreadable" if odd["unreadable"] else "read"
-    shown = "" if number.value is None else f"{number.value:g} {number.unit}".strip()
-    return _Reading(outcome, shown, "metric", None, number.reason)
-
-
-def _text_measure(metric: text.TextMetric) -> Measure:
-    return Measure(
-        metric.name,
-        metric.compute,
-        metric.direction,
-        metric.version,
-        metric.reconstructed,
-    )
-
-
-def _read_answers(task, examples, predictions) -> list[parsing.Answer]:
-    """Reads closed answers, each different one once: most are said many times."""
-    known: dict[Any, parsing.Answer] = {}
-    answers = []
-    for example, prediction in zip(examples, predictions, strict=True):
-        response = prediction.response if prediction else None
-        options = str(example.extra.get("options"))
-        key = (response, example.instruction, example.references, options)
-        if key not in known:
-            known[key] = parsing.read_answer(response, task, example)
-        answers.append(known[key])
-    return answers
-
-
-def _decide(
-    answer: parsing.Answer,
-    prediction: Prediction | None,
-    verdict: Verdict | None,
-    settings: Settings,
-) -> _Reading:
-    """Lets the parser decide, and the judge where the parser cannot, or always."""
-    parsed, outcome = answer.parsed, str(answer.outcome)
-    labels = ", ".join(parsed.labels)
-    if prediction is None or prediction.response is None:
-        return _Reading("missing", "", "", False, "")
-    undecided = outcome in ("several", "none")
-    always = settings.judge_mode == "always" or settings.profile == "parity"
-    if verdict is not None and verdict.correct is not None and (undecided or always):
-        return _Reading(outcome, labels, "judge", verdict.correct, verdict.reason)
-    if verdict is not None and always:  # as released: no verdict is a NO
-        return _Reading(outcome, labels, "", False, verdict.reason)
-    if undecided:
-        return _Reading(outcome, labels, "", False, parsed.reason)
-    return _Reading(outcome, labels, "parser", outcome == "matched", parsed.reason)
-
-
-def _confusion_cells(task, truths, readings):
-    """Returns the labels, and each example's cell of [truth, answer or none].
-
-    Only for single closed labels: () and None otherwise.
-    """
-    labels = task.labels or tuple(sorted({t[0] for t in truths if len(t) == 1}))
-    index = {label: i for i, label in enumerate(labels)}
-    single = all(len(t) == 1 and t[0] in index for t in truths)
-    if task.multi_label or not single or not 2 <= len(labels) <= _SHOWN_LABELS:
-        return (), None
-    width = len(labels) + 1  # the last column: nothing that counts was said
-    cells = np.empty(len(truths), int)
-    for row, (truth, reading) in enumerate(zip(truths, readings, strict=True)):
-        said = truth[0] if reading.correct else reading.read_as
-        unsaid = reading.correct is False and reading.decided_by != "parser"
-        column = width - 1 if unsaid else index.get(said, width - 1)
-        cells[row] = index[truth[0]] * width + column
-    return labels, cells
 
 
 def _others(base, readings, clusters, settings, seed) -> list[Score]:
@@ -445,59 +181,6 @@ def _others(base, readings, clusters, settings, seed) -> list[Score]:
         fields = {"direction": measure.direction, **found._asdict()}
         scores.append(base._replace(metric=measure.name, chance=None, **fields))
     return scores
-
-
-def macro_f1(
-    cells: Int[np.ndarray, " examples"],
-    num_labels: int,
-    clusters: Sequence[str] = (),
-    num_resamples: int = intervals.NUM_RESAMPLES,
-    seed: int | Sequence[int] = 0,
-) -> tuple[float, Float[np.ndarray, " resamples"]]:
-    """Returns macro-F1 over single labels with bootstrap replicates.
-
-    The mean of F1 over the labels that occur in truth or answers. An answer that names
-    no label is a miss of the true one.
-
-    Args:
-      cells: [examples] truth * (num_labels + 1) + answer; answer = num_labels: none.
-      num_labels: number of labels.
-      clusters: [examples] speakers, see `intervals.unit_sums`.
-      num_resamples: number of bootstrap samples.
-      seed: of the samples.
-    """
-    shape = (num_labels, num_labels + 1)
-    counts = np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
-    if clusters and any(clusters):
-        drawn = _clustered_confusions(cells, clusters, shape, num_resamples, seed)
-    else:
-        rng = np.random.default_rng(seed)
-        drawn = intervals.resampled_counts(counts, num_resamples, rng)
-    return float(f1_of(counts[None])[0]), f1_of(drawn)
-
-
-def f1_of(confusions: np.ndarray) -> Float[np.ndarray, " tables"]:
-    """Returns macro-F1 of each table, [tables, labels, labels + 1], rows are true."""
-    confusions = np.asarray(confusions, float)
-    num_labels = confusions.shape[1]
-    hits = np.einsum("tll->tl", confusions[:, :, :num_labels])
-    true = confusions.sum(axis=2)
-    said = confusions[:, :, :num_labels].sum(axis=1)
-    f1 = 2 * hits / np.maximum(true + said, 1e-300)
-    occurs = true + said > 0
-    return f1.sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)
-
-
-def _clustered_confusions(cells, clusters, shape, num_resamples, seed) -> np.ndarray:
-    """Returns confusion matrices of bootstrap samples of speakers."""
-    names = [name or f"\0{row}" for row, name in enumerate(clusters)]
-    _, unit = np.unique(names, return_inverse=True)
-    number, width = unit.max() + 1, math.prod(shape)
-    if number * width > _CONFUSION_CELLS:
-        return np.full((1, *shape), np.nan)
-    flat = np.bincount(unit * width + cells, minlength=number * width)
-    units = flat.reshape(number, width).astype(float)
-    return intervals.resampled_sums(units, num_resamples, seed).reshape(-1, *shape)
 
 
 def _estimate(measure, statistics, clusters, settings, seed):
@@ -544,48 +227,3 @@ def _is_unreadable(row: Row) -> bool:
     """Tells whether an answer is there and nothing could be made of it."""
     undecided = row.outcome != "missing" and row.decided_by == ""
     return undecided or row.outcome == "unreadable"
-
-
-def _judge_notes(verdicts, settings) -> list[str]:
-    names = sorted({verdict.judge for verdict in verdicts.values()})
-    if not names:
-        return ["read by the closed-label parser; published: judged by GPT-4o"]
-    known = [name for name in names if name.lower().endswith(JUDGES_OF_RECORD)]
-    notes = [] if known == names else [f"judge {', '.join(names)}; published: GPT-4o"]
-    if settings.judge_mode == "undecided" and settings.profile == "strict":
-        notes.append("the judge decided only what the parser could not")
-    return notes
-
-
-def _sources(task, examples, rows, verdicts, settings, measure) -> dict[str, Any]:
-    """Returns what a number depends on."""
-    outcomes = collections.Counter(row.outcome for row in rows)
-    speakers = [example.speaker for example in examples]
-    resampled = {name for name in intervals.usable_clusters(speakers) if name}
-    judges = sorted({verdict.judge for verdict in verdicts.values()})
-    return {
-        "kind": "re-run",
-        "task_record": tasks.fingerprint(task),
-        "data_sha256": data_hash(examples),
-        "outcomes": dict(outcomes.most_common()),
-        "speakers": len({name for name in speakers if name}),
-        "clusters": len(resampled),
-        "judge": ", ".join(judges) or None,
-        "judged": sum(row.decided_by == "judge" for row in rows),
-        "metric_version": measure.version,
-        "scoring_version": VERSION,
-        **settings._asdict(),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that numbers may depend on."""
-    names = ("metaperser-jax", "numpy", "jax", "jiwer")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from benchmark import display, predictions, results, score, tasks
 from benchmark.aggregate import chance_corrected
 from benchmark.errors import InputError, MachineError, Problems
 from benchmark.instances import read_instance
+from benchmark.measures import STRICT, Settings
 from benchmark.results import EXAMPLES, Results
 from benchmark.typing import Example, Prediction, Score, Task, Verdict
 
@@ -25,7 +27,7 @@ class Job(NamedTuple):
     verdicts: pathlib.Path | None = None
     task_names: tuple[str, ...] = ()  # tasks or instances; () = those of predictions
     model: str = ""  # '' = the one that the predictions name
-    settings: score.Settings = score.STRICT
+    settings: Settings = STRICT
 
 
 def score_predictions(
@@ -48,13 +50,10 @@ def score_predictions(
     results.check_folder(job.out, model)
     chosen = _instances(job.task_names, by_instance, known, problems)
     if not chosen:
-        names = ", ".join(sorted(by_instance)[:3]) or "none"
-        raise InputError(
-            f"{job.predictions}: no predictions for a known task (instances: {names}); "
-            "--task_dir adds tasks, --tasks chooses them"
-        )
-    source = _source(job, model)
+        raise InputError(_nothing_known(job.predictions, by_instance, problems))
+    by_instance = _given_to(chosen, by_instance, job.predictions, problems)
     verdicts = read_verdicts(job.verdicts) if job.verdicts else {}
+    source = _source(job, model)
     evaluated: dict[str, list[score.Evaluated]] = collections.defaultdict(list)
     part = job.out / f"{EXAMPLES}.part"
     try:
@@ -70,7 +69,10 @@ def score_predictions(
         raise MachineError(f"{job.out}: cannot be written ({error})") from error
     found = _collect(evaluated, known, model, job.out, problems)
     results.write_results(found)
-    problems.write(job.out / "problems.jsonl")
+    try:
+        problems.write(job.out / "problems.jsonl")
+    except OSError as error:
+        raise MachineError(f"{job.out}: cannot be written ({error})") from error
     return found
 
 
@@ -82,7 +84,7 @@ def read_verdicts(path: pathlib.Path) -> dict[str, dict[str, Verdict]]:
     """
     found: dict[str, dict[str, Verdict]] = collections.defaultdict(dict)
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:  # a line that is no UTF-8 is named as damaged
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -114,15 +116,22 @@ def _summary_row(one: Score) -> list[str]:
     ]
 
 
-def _verdict(line: str, where: str) -> Verdict:
+def _verdict(line: bytes, where: str) -> Verdict:
     try:
         row = json.loads(line)
         fields = {name: row[name] for name in Verdict._fields if name in row}
         verdict = Verdict(**fields)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: no verdict ({error}); judge again") from error
-    if verdict.correct not in (True, False, None):
+    if not (verdict.correct is None or isinstance(verdict.correct, bool)):
         raise InputError(f"{where}: 'correct' is {verdict.correct!r}; judge again")
+    value = verdict.value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(value)):
+        raise InputError(f"{where}: 'value' is {value!r}; judge again")
+    for name, value in verdict._asdict().items():
+        if name not in ("correct", "value") and not isinstance(value, str):
+            raise InputError(f"{where}: {name!r} is no text; judge again")
     return verdict
 
 
@@ -134,7 +143,7 @@ def _of_one_model(
     models = list(dict.fromkeys(model for model, _ in groups))
     wanted = job.model if job.model in models else ""
     if len(models) > 1 and not wanted:
-        names = ", ".join(map(display.printable, models))
+        names = ", ".join(display.printable(name) or "no name" for name in models)
         raise InputError(
             f"{job.predictions}: predictions of several models ({names}); choose one "
             "with --model"
@@ -160,9 +169,16 @@ def _instances(
         chosen |= dict.fromkeys(instances, task)
     if not chosen:
         for instance, group in by_instance.items():
-            if task := tasks.task_of(known, instance):
-                chosen |= dict.fromkeys(_instances_of(task, instance), task)
-            else:
+            task = tasks.task_of(known, instance)
+            if task and (own := _own_instance(task, instance)):
+                chosen[own] = task
+            elif task:
+                message = (
+                    f"{len(group)} predictions name a task of {len(task.instances)} "
+                    f"instances, not one of them: {', '.join(task.instances)}"
+                )
+                problems.error("unknown_instance", instance, message)
+            elif instance:
                 message = f"{len(group)} predictions for a task that is not known"
                 problems.error("unknown_instance", instance, message)
     order = {name: i for i, name in enumerate(known)}
@@ -170,10 +186,55 @@ def _instances(
     return sorted(pairs, key=lambda pair: order[pair[0].name])
 
 
-def _instances_of(task: Task, name: str) -> tuple[str, ...]:
-    """Returns the instance of this name; the task's own name stands for its first."""
+def _own_instance(task: Task, name: str) -> str:
+    """Returns the instance of this name; the task's own name stands for its only one.
+
+    '' where the task has several and this is none of them.
+    """
+    if name in task.instances:
+        return name
+    return task.instances[0] if len(task.instances) == 1 else ""
+
+
+def _given_to(
+    chosen: Sequence[tuple[Task, str]],
+    by_instance: Mapping[str, list[Prediction]],
+    path: pathlib.Path,
+    problems: Problems,
+) -> dict[str, list[Prediction]]:
+    """Returns the predictions of each instance that is scored.
+
+    Those that name its task stand for its only instance; those that name none stand
+    for the instance, where one alone is scored, and are left out and counted elsewhere.
+    """
+    found = {}
+    for task, instance in chosen:
+        names = [instance]
+        if task.name != instance and _own_instance(task, task.name):
+            names.append(task.name)
+        names += [""] if len(chosen) == 1 else []
+        found[instance] = [one for name in names for one in by_instance.get(name, ())]
+    if (unnamed := by_instance.get("")) and len(chosen) > 1:
+        message = (
+            f"{len(unnamed)} predictions name no instance and {len(chosen)} are "
+            "scored: left out; add 'instance' to each, or choose one with --tasks"
+        )
+        problems.error("no_instance", os.fspath(path), message)
+    return found
+
+
+def _nothing_known(
+    path: pathlib.Path, by_instance: Mapping[str, Sequence[Prediction]], problems
+) -> str:
+    """Says why nothing can be scored: of what task, or what was wrong with the rows."""
+    if not by_instance:
+        first = next((row for row in problems.rows if row.severity == "error"), None)
+        told = f"; {first.where}: {first.message}" if first else ""
+        return f"{path}: no predictions in it{told}"
+    names = [name or "(no instance named)" for name in sorted(by_instance)]
     return (
-        (name,) if name in task.instances or not task.instances else task.instances[:1]
+        f"{path}: no predictions for a known task (instances: {', '.join(names[:3])}); "
+        "--task_dir adds tasks, --tasks chooses one"
     )
 
 
@@ -190,7 +251,7 @@ def _evaluate(
     if not examples:
         raise InputError(f"{job.data}: no example of {instance} can be used")
     ids = [example.id for example in examples]
-    joined = predictions.join(ids, said, problems)
+    joined = predictions.join(ids, said, problems, name=instance)
     revision = _revision(job.data, instance)
     given = {**source, "data_revision": revision} if revision else source
     return score.evaluate_instance(
@@ -212,16 +273,19 @@ def _revision(data: pathlib.Path, instance: str) -> str:
 
 
 def _usable(examples: Iterable[Example], problems: Problems) -> list[Example]:
-    """Returns the examples with a reference; the audio is left where it is."""
-    found = []
+    """Returns the examples with a reference, each id once, without audio in memory."""
+    found: dict[str, Example] = {}
     for example in examples:
-        if example.references:
+        where = f"{example.instance} {example.id}"
+        if example.id in found:
+            message = "the id occurs twice: the first example is used"
+            problems.error("duplicate_id", where, message)
+        elif example.references:
             audios = tuple(audio._replace(data=b"") for audio in example.audios)
-            found.append(example._replace(audios=audios))
+            found[example.id] = example._replace(audios=audios)
         else:
-            where = f"{example.instance} {example.id}"
             problems.error("no_reference", where, "has no label to score against")
-    return found
+    return list(found.values())
 
 
 def _source(job: Job, model: str) -> dict[str, Any]:

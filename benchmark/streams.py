@@ -147,6 +147,9 @@ class _Buffer:
 
     def peek(self) -> str:
         """Returns the next character that is no space, '' at the end."""
+        here = self.text[self.position : self.position + 1]
+        if here and here not in " \t\r\n":
+            return here
         while True:
             self.position = _SPACE.match(self.text, self.position).end()  # type: ignore
             if self.position < len(self.text):

@@ -86,11 +86,15 @@ def load_tasks(
 def _released() -> Mapping[str, Task]:
     resource = importlib.resources.files("benchmark").joinpath("tasks.json")
     rows = json.loads(resource.read_text(encoding="utf-8"))["tasks"]
-    return {row["name"]: _task(row) for row in rows}
+    return {row["name"]: from_record(row) for row in rows}
 
 
-def _task(row: Mapping[str, Any]) -> Task:
-    """Turns a record of tasks.json into a task: lists to tuples, null to infinity."""
+def from_record(row: Mapping[str, Any]) -> Task:
+    """Returns the task of a JSON record: lists to tuples, null of a range to infinity.
+
+    Raises:
+      TypeError: a field that a task does not have, or one that it must have.
+    """
     fields = {key: _tuples(value) for key, value in row.items()}
     if limits := fields.get("value_range"):
         low, high = limits
@@ -139,10 +143,17 @@ def select_tasks(
     both without regard to case; metrics by their whole name.
 
     Raises:
-      InputError: a metric that is not known.
+      InputError: a metric, a type or a domain that no task has.
     """
     if metric:
         check_metric(metric, "--metric")
+    types = sorted(set(METRICS.values()))
+    if not any(name.startswith(task_type.casefold()) for name in types):
+        raise InputError(f"--type {task_type!r}: expected one of {', '.join(types)}")
+    places = {name for t in tasks.values() for name in (t.domain, t.subdomain) if name}
+    if not any(domain.casefold() in name.casefold() for name in places | {""}):
+        known = ", ".join(sorted(places))
+        raise InputError(f"--domain {domain!r}: no (sub)domain has it; known: {known}")
     domain, task_type = domain.casefold(), task_type.casefold()
     return [
         task
@@ -208,7 +219,7 @@ def read_task(folder: str | os.PathLike, problems: Problems | None = None) -> Ta
     name = _text(row, "name", path)
     if not _NAME.fullmatch(name):
         _refuse(path, "name", "letters, digits and . _ + - only, as a file name", name)
-    metric = _metric(row, path)
+    metric = _metric(row, path, problems)
     task_type = _type(row, metric, path)
     labels = _texts(row, "labels", path)
     multi_label = _flag(row, "multi_label", path)
@@ -361,13 +372,20 @@ def _flag(row: Mapping[str, Any], key: str, path: pathlib.Path) -> bool:
     return value
 
 
-def _metric(row: Mapping[str, Any], path: pathlib.Path) -> str:
+def _metric(
+    row: Mapping[str, Any], path: pathlib.Path, problems: Problems | None
+) -> str:
     """Returns the first metric; the official form holds a list, or one name."""
     given = row.get("metrics")
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         _refuse(path, "metrics", "a list with the name of a metric", given)
     check_metric(names[0], f"{path}: key 'metrics'")
+    if len(names) > 1:
+        message = (
+            f"key 'metrics': {names[0]} is used, not {', '.join(map(str, names[1:]))}"
+        )
+        _warn(problems, "more_metrics", path, message)
     return names[0]
 
 

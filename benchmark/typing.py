@@ -91,7 +91,7 @@ class Number(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge said of one answer."""
+    """What a judge said of one answer, or the number that it found in one."""
 
     instance: str
     id: str
@@ -99,6 +99,7 @@ class Verdict(NamedTuple):
     judge: str = ""
     reason: str = ""  # 'schema', 'line', 'unparsable', 'refused', 'failed: ...'
     text: str = ""  # what the judge wrote
+    value: float | None = None  # of a regression: the number, None = none (N/A ...)
 
 
 class Score(NamedTuple):

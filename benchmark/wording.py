@@ -19,9 +19,11 @@ CJK = (
 )
 _MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\u3099\u309a"
 _WORD = rf"(?:(?![{CJK}\d])[^\W_]|[{_MARKS}])(?:(?![{CJK}])[^\W_]|[{_MARKS}])*"
-_TOKEN = re.compile(rf"\n|[{CJK}]|\d+(?:[.,]\d+)*|{_WORD}(?:'{_WORD})*[#♯]?|[^\s\w]|_")
+# A minus belongs to its number where nothing but a space or an opening mark precedes.
+_FIGURE = r"(?:(?<![^\s(\[{:=,;\"'/])-)?\d+(?:[.,]\d+)*"
+_TOKEN = re.compile(rf"\n|[{CJK}]|{_FIGURE}|{_WORD}(?:'{_WORD})*[#♯]?|[^\s\w]|_")
 _ASCII_TOKEN = re.compile(
-    r"\n|\d+(?:[.,]\d+)*|[A-Za-z][A-Za-z0-9]*(?:'[A-Za-z]+)*#?|[^\s\w]|_"
+    rf"\n|{_FIGURE}|[A-Za-z][A-Za-z0-9]*(?:'[A-Za-z]+)*#?|[^\s\w]|_"
 )
 _PLAIN = str.maketrans(
     {
@@ -48,7 +50,11 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)
 _STRUCK = re.compile(r"~~[^~\n]{0,200}~~|<(s|del|strike)>[^<\n]{0,200}</\1>", re.I)
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]{0,200})\}")
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,80}>")
-_MARKUP = re.compile(r"\*+|^[ \t]*(?:#+|>+)[ \t]+|(?<![A-Za-z\d])`+|`+", re.M)
+_MARKUP = re.compile(
+    r"\*+|^[ \t]*(?:#+[ \t]|>+[ \t](?![ \t]*[\d.]))[ \t]*|(?<![A-Za-z\d])`+|`+", re.M
+)
+
+_RUN = re.compile(r"\s{2,}|[^\S \n]")
 
 # A row holds the spellings of one word. They are interchangeable in an answer, unless
 # two options of the same list stand in one row.
@@ -207,6 +213,11 @@ def _folded_forms() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(key(form) for form in row) for row in FORMS)
 
 
+def squeeze(text: str) -> str:
+    """Makes each run of white space one line end, if it holds one, or one space."""
+    return _RUN.sub(lambda run: "\n" if "\n" in run.group() else " ", text)
+
+
 def word_set(words: str) -> frozenset[str]:
     """Returns the words of a list that is written with single spaces."""
     return frozenset(words.split(" "))
@@ -214,15 +225,18 @@ def word_set(words: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=8192)
 def _word(raw: str) -> str:
-    if raw[0].isdecimal():
-        return _decimal(raw)
+    if raw[-1].isdecimal():
+        return _figure(raw)
     word = raw.casefold()
     return word[:-2] if word.endswith("'s") and len(word) > 2 else word
 
 
-def _decimal(raw: str) -> str:
+def _figure(raw: str) -> str:
+    if not (raw[0].isdecimal() or raw[0] == "-"):
+        return raw.casefold()  # a word that ends in a digit
     digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in raw)
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return "0" if digits == "-0" else digits
 
 
 def _thoughts_removed(text: str) -> str:

@@ -24,6 +24,63 @@ METHODS = (
     "ground_truth",
 )
 
+ENCODERS = {
+    "wavlm": "microsoft/wavlm-large",
+    "hubert": "facebook/hubert-large-ll60k",
+    "wav2vec2": "facebook/wav2vec2-large-lv60",
+    "logmel": "logmel",
+}
+SWEPT = ("wavlm", "hubert", "wav2vec2")
+CHOICES = (*ENCODERS, "all", "fake", "1", "2", "3", "4", "5")
+
+
+def named_folds(prefix: str, texts: tuple[str, ...]) -> tuple:
+    """Returns EMO-SUPERB's folds, '123/5/4', as names of what is held out.
+
+    Args:
+      prefix: what goes before each digit.
+      texts: train, development and test groups, a digit each.
+    """
+    return tuple(
+        tuple(tuple(prefix + group for group in side) for side in text.split("/"))
+        for text in texts
+    )
+
+
+def chosen_words(choice: str, more: tuple[str, ...] = ()) -> list[str]:
+    """Returns the words after the colon of --config, each one of `CHOICES` or `more`.
+
+    Args:
+      choice: what follows the colon, words with colons between them.
+      more: of which one at most may be named, as of the encoders.
+
+    Raises:
+      ValueError: a word is none of them, or contradicts another.
+    """
+    chosen = [word for word in choice.split(":") if word]
+    known = (*CHOICES, *more)
+    for word in chosen:
+        if word not in known:
+            raise ValueError(f"{word!r}: expected one of {', '.join(known)}")
+        if chosen.count(word) > 1:
+            raise ValueError(f"{word!r} is named twice")
+    for alike in ((*ENCODERS, "all"), more):
+        named = [word for word in chosen if word in alike]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)}: name one of them")
+    return chosen
+
+
+def choose(config: ml_collections.ConfigDict, chosen: list[str], folds: tuple) -> None:
+    """Sets the encoders and folds that the words after the colon name."""
+    default = "logmel" if "fake" in chosen else "wavlm"
+    named = [word for word in chosen if word in ENCODERS]
+    config.encoder.name = ENCODERS[(named or [default])[0]]
+    if "all" in chosen:
+        config.sweep.encoders = tuple(ENCODERS[name] for name in SWEPT)
+    numbers = [int(word) for word in chosen if word.isdigit()]
+    config.split.partitions = tuple(folds[n - 1] for n in numbers) or folds
+
 
 def base_config() -> ml_collections.ConfigDict:
     """Returns every key with its default, so that each can be set by a flag."""

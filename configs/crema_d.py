@@ -26,17 +26,12 @@ size, with log-mel features:
   python run.py --config=configs/crema_d.py:fake --mode=tables
 """
 
-from configs.common import base_config
-from configs.iemocap import ENCODERS, SWEPT
+from configs.common import base_config, choose, chosen_words, named_folds
 
 MODALITIES = ("voice", "face", "audio_visual")
-CHOICES = (*ENCODERS, *MODALITIES, "all", "fake", "1", "2", "3", "4", "5")
 
 # Speaker groups to train on, to develop on and to test on (EMO-SUPERB).
-FOLDS = tuple(
-    tuple(tuple(f"set{group}" for group in side) for side in fold.split("/"))
-    for fold in ("345/2/1", "145/3/2", "125/4/3", "123/5/4", "234/1/5")
-)
+FOLDS = named_folds("set", ("345/2/1", "145/3/2", "125/4/3", "123/5/4", "234/1/5"))
 
 METHODS = (
     "full",
@@ -52,10 +47,7 @@ METHODS = (
 
 
 def get_config(choice=""):
-    chosen = [word for word in choice.split(":") if word]
-    for word in chosen:
-        if word not in CHOICES:
-            raise ValueError(f"{word!r}: expected one of {', '.join(CHOICES)}")
+    chosen = chosen_words(choice, MODALITIES)
     config = base_config()
     config.corpus = "crema_d"
     config.data.root = ""
@@ -69,15 +61,8 @@ def get_config(choice=""):
     config.data.fake_raters = 2443
     config.data.fake_seed = 0
 
-    encoders = [word for word in chosen if word in ENCODERS]
-    default = "logmel" if "fake" in chosen else "wavlm"
-    config.encoder.name = ENCODERS[encoders[0] if encoders else default]
-    if "all" in chosen:
-        config.sweep.encoders = tuple(ENCODERS[name] for name in SWEPT)
-
+    choose(config, chosen, FOLDS)
     config.split.group_by = "session"  # the speaker group
-    numbers = [int(word) for word in chosen if word.isdigit()]
-    config.split.partitions = tuple(FOLDS[n - 1] for n in numbers) or FOLDS
     config.split.crossed = False
     config.split.num_test_listeners = 490
     config.split.num_dev_listeners = 150

@@ -19,22 +19,10 @@ tree of the same form, with log-mel features:
   python run.py --config=configs/iemocap.py:fake --mode=tables
 """
 
-from configs.common import base_config
-
-ENCODERS = {
-    "wavlm": "microsoft/wavlm-large",
-    "hubert": "facebook/hubert-large-ll60k",
-    "wav2vec2": "facebook/wav2vec2-large-lv60",
-    "logmel": "logmel",
-}
-SWEPT = ("wavlm", "hubert", "wav2vec2")
-CHOICES = (*ENCODERS, "all", "fake", "1", "2", "3", "4", "5")
+from configs.common import base_config, choose, chosen_words, named_folds
 
 # Sessions to train on, to develop on and to test on (EMO-SUPERB).
-FOLDS = tuple(
-    tuple(tuple(f"Ses0{session}" for session in side) for side in fold.split("/"))
-    for fold in ("123/5/4", "125/4/3", "145/3/2", "345/2/1", "234/1/5")
-)
+FOLDS = named_folds("Ses0", ("123/5/4", "125/4/3", "145/3/2", "345/2/1", "234/1/5"))
 
 METHODS = (
     "full",
@@ -53,10 +41,7 @@ METHODS = (
 
 
 def get_config(choice=""):
-    chosen = [word for word in choice.split(":") if word]
-    for word in chosen:
-        if word not in CHOICES:
-            raise ValueError(f"{word!r}: expected one of {', '.join(CHOICES)}")
+    chosen = chosen_words(choice)
     config = base_config()
     config.corpus = "iemocap"
     config.data.root = ""
@@ -69,14 +54,8 @@ def get_config(choice=""):
     config.data.fake_utterances = 16  # of each dialog
     config.data.fake_seed = 0
 
-    encoders = [word for word in chosen if word in ENCODERS]
-    config.encoder.name = ENCODERS[encoders[0] if encoders else "wavlm"]
-    if "all" in chosen:
-        config.sweep.encoders = tuple(ENCODERS[name] for name in SWEPT)
-
+    choose(config, chosen, FOLDS)
     config.split.group_by = "session"
-    numbers = [int(word) for word in chosen if word.isdigit()]
-    config.split.partitions = tuple(FOLDS[n - 1] for n in numbers) or FOLDS
     config.split.num_test_listeners = 1
     config.split.num_dev_listeners = 1
     config.split.min_test_ratings = 100
@@ -91,14 +70,13 @@ def get_config(choice=""):
 
     config.evaluation.methods = METHODS
     if "fake" in chosen:
-        fake(config, encoders)
+        fake(config)
     return config
 
 
-def fake(config, encoders):
+def fake(config):
     """Turns to the invented tree, of a size for two cores."""
     config.data.fake = True
-    config.encoder.name = ENCODERS[encoders[0] if encoders else "logmel"]
     config.split.min_test_ratings = 40
     config.head.hidden = 64
     config.pretrain.epochs = 15

@@ -1,10 +1,12 @@
-"""Makes docs/results.md, the README's table and a picture from the runs of record.
+"""Makes docs/results.md, docs/results/, the README's table and a picture.
 
 python docs/make_results.py              runs what is not there yet (make results)
 python docs/make_results.py --from DIR   reads finished runs: DIR/synthetic, DIR/nsc ...
 
-Every number and every verdict is computed from the files of a run; docs/results_notes/
-holds what is written by hand, one file for a corpus.
+docs/results.md is to be read: few methods, verdicts, what the parts contribute.
+docs/results/ holds every table of each run. Every number and every verdict is computed
+from the files of a run; docs/results_notes/ holds what is written by hand, one file for
+a corpus.
 """
 
 import argparse
@@ -19,7 +21,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metaperser_jax.evaluation import findings, paper, paper_data, sheet, tables, titles
+from metaperser_jax.evaluation import (
+    contributions,
+    findings,
+    paper,
+    paper_data,
+    sheet,
+    tables,
+    titles,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = "METAPERSER_DATA"
@@ -32,6 +42,7 @@ PAIRS = (
 METRICS = ("macro_f1", "micro_f1", "exact_match", "nll", "uar", "ece")
 LEAD_METRICS = ("macro_f1", "nll", "ccc")
 GLANCE_METRICS = ("macro_f1", "micro_f1", "nll")
+PARTS_METRICS = ("macro_f1", "nll")
 README_METRICS = ("macro_f1", "micro_f1", "exact_match", "nll")
 README_METHODS = (
     *("full", "no_adaptation", "base_rate", "prior_calibration"),
@@ -40,13 +51,20 @@ README_METHODS = (
 PICTURE = "docs/images/k_curve.png"
 HEAD = """# Results
 
-Written by `make results` from the files of the runs: no number here was typed. Methods
-and metrics are explained in the [README](../README.md). K is the number of a listener's
-labelled clips. "Seen" clips were trained on, with other listeners' labels; "unseen"
-clips were not. Brackets hold 95 % intervals over listeners and clips, **bold** is the
-best mean of the methods that could be deployed. p values flip signs over listeners and
-are corrected after Holm over all methods compared in one metric; "better" and "worse"
-mean a corrected p below {level}, "listeners worse" the share whose own value is worse.
+Written by `make results` from the files of the runs: no number in a table was typed.
+Methods and metrics are explained in the [README](../README.md). K is the number of a
+listener's labelled clips. "Seen" clips were trained on, with other listeners' labels;
+"unseen" clips were not. Brackets hold 95 % intervals over listeners and clips, **bold**
+is the best mean of the methods that could be deployed. p values flip signs over
+listeners and are corrected after Holm over all methods compared in one metric; "better"
+and "worse" mean a corrected p below {level}. Shown are the methods that answer whether
+adaptation pays; all methods, paired differences, values of single listeners and the
+K-curves of a run are on a page of its own, linked below it.
+"""
+DETAILS_HEAD = """# {title}: all tables
+
+Written by `make results`; [results.md](../results.md) says how to read it and what
+follows from it. "Listeners worse" is the share of listeners whose own value is worse.
 """
 
 
@@ -209,10 +227,15 @@ def read_run(workdir: pathlib.Path) -> Run:
 
 
 def write_all(runs: dict[str, Run], root: pathlib.Path) -> None:
-    """Writes the page; from the synthetic run the README's table and the picture."""
+    """Writes the pages; from the synthetic run the README's table and the picture."""
     (root / "docs" / "results.md").write_text(
         page(runs, root / "docs" / "results_notes"), encoding="utf-8"
     )
+    for record in RECORDS:
+        if record.name in runs:
+            path = root / "docs" / details_path(record)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(details(record, runs[record.name]), encoding="utf-8")
     if run := runs.get("synthetic"):
         write_picture(run, root / PICTURE)
         readme = root / "README.md"
@@ -249,8 +272,8 @@ def readme_table(run: Run) -> str:
     intro = (
         f"Synthetic corpus, K = {run.headline}, {tables.count_text(at_headline(run))}; "
         "95 % intervals; bold: the best of all methods that could be deployed, also of "
-        "those not shown. All methods, the real corpora and paired tests are in\n"
-        "[docs/results.md](docs/results.md)."
+        "those not shown. The real corpora, paired tests and all methods are in\n"
+        "[docs/results.md](docs/results.md) and the pages linked there."
     )
     parts = ["## Results", intro]
     for scenario in scenarios(run):
@@ -266,10 +289,22 @@ def readme_table(run: Run) -> str:
 def page(runs: dict[str, Run], notes: pathlib.Path) -> str:
     """Returns docs/results.md."""
     chosen = [record for record in RECORDS if record.name in runs]
-    parts = [HEAD.format(level=tables.SIGNIFICANCE).strip(), *glance(chosen, runs)]
+    parts = [HEAD.format(level=tables.SIGNIFICANCE).strip()]
+    parts += note_text(notes / "summary.md")
+    parts += [*glance(chosen, runs), *parts_glance(chosen, runs)]
     for record in chosen:
         parts += section(record, runs[record.name], notes / f"{record.name}.md")
     return "\n\n".join(parts) + "\n"
+
+
+def note_text(path: pathlib.Path) -> list[str]:
+    """Returns what is written by hand, if it is."""
+    return [path.read_text(encoding="utf-8").strip()] if path.is_file() else []
+
+
+def details_path(record: Record) -> str:
+    """Returns where a run's tables are, below docs/."""
+    return f"results/{record.name}.md"
 
 
 def glance(chosen: Sequence[Record], runs: dict[str, Run]) -> Iterator[str]:
@@ -296,35 +331,76 @@ def glance_cell(row: dict | None) -> str:
     return f"{titles.format_signed(row['difference'])} ({tables.verdict(row)})"
 
 
+def parts_glance(chosen: Sequence[Record], runs: dict[str, Run]) -> Iterator[str]:
+    """Yields one table: what each part of the method adds, on all corpora."""
+    yield "## What CSMT, DA and LSLR contribute: `full` minus `full` without it"
+    parts = contributions.PARTS
+    rows = [["run", "where", "metric", *parts.values()]]
+    for record in chosen:
+        data, _ = paper_rows(record, runs[record.name])
+        for place in data.places:
+            for metric in PARTS_METRICS:
+                address = paper_data.Address(*place, data.spec.headline_support, metric)
+                pairs = [contributions.find_pair(data, address, key) for key in parts]
+                where = paper_data.place_title(**place._asdict())
+                head = [record.name, where, heading(metric)]
+                rows.append(head + [part_cell(pair) for pair in pairs])
+    yield markdown(rows)
+
+
+def part_cell(pair: dict | None) -> str:
+    """Returns what a part changes, and whether it helps."""
+    if pair is None or not titles.is_number(pair["difference"]):
+        return titles.NONE
+    words = {"better": "helps", "worse": "hurts", "not significant": "tie"}
+    verdict = tables.verdict(pair)
+    number = titles.format_signed(pair["difference"])
+    return f"{number} ({words.get(verdict, verdict)})"
+
+
 def section(record: Record, run: Run, note: pathlib.Path) -> Iterator[str]:
-    """Yields the parts of one run: command, machine, tables, verdicts, notes."""
+    """Yields what is to be read of one run: main results, verdicts, notes."""
     yield f"## {record.title}"
+    yield from origin(record, run)
+    if record.sweep:
+        yield from as_markdown(paper_tables(record, run)["main"])
+    else:
+        for scenario in scenarios(run):
+            yield f"### {record.name}: {scenario} clips, K = {run.headline}"
+            here = at_headline(run, scenario)
+            shown = [row for row in here if row["method"] in README_METHODS]
+            yield means_table(shown, record.metrics, best_of=here)
+            lines = verdicts(run, scenario, record.metrics)
+            yield "\n".join(f"- {line}" for line in lines)
+    yield from note_text(note)
+    yield f"All tables of this run: [{details_path(record)}]({details_path(record)})."
+
+
+def origin(record: Record, run: Run) -> Iterator[str]:
+    """Yields the commands of a run, and what corpus and machine it is of."""
     command = shown_command(record, run)
     if record.sweep:
         command = f"{command.replace('=tables', '=sweep')}\n{command}"
     yield f"```sh\n{command}\n```"
     yield provenance_text(run)
+
+
+def details(record: Record, run: Run) -> str:
+    """Returns the page of a run with all its tables."""
+    parts = [DETAILS_HEAD.format(title=record.title).strip(), *origin(record, run)]
     made = paper_tables(record, run)
-    if record.sweep:
-        yield from as_markdown(made["main"])
-    else:
+    if not record.sweep:
         for scenario in scenarios(run):
-            yield f"### {record.name}: {scenario} clips, K = {run.headline}"
-            yield means_table(at_headline(run, scenario), record.metrics)
-            lines = verdicts(run, scenario, record.metrics)
-            yield "\n".join(f"- {line}" for line in lines)
-            yield differences(run, scenario, record.metrics)
-    yield from as_markdown(made["ablation"])
-    for name in ("k_curve", "per_listener"):
-        body = "\n\n".join(list(as_markdown(made[name]))[1:])
-        summary = f"{record.name}: {made[name].title}"
-        yield f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
-    if note.is_file():
-        yield note.read_text(encoding="utf-8").strip()
+            parts.append(f"### {record.name}: {scenario} clips, K = {run.headline}")
+            parts.append(means_table(at_headline(run, scenario), record.metrics))
+            parts.append(differences(run, scenario, record.metrics))
+    for name in ("ablation", "k_curve", "per_listener"):
+        parts += as_markdown(made[name])
+    return "\n\n".join(parts) + "\n"
 
 
-def paper_tables(record: Record, run: Run) -> dict[str, sheet.Table]:
-    """Returns the tables of a paper, made from a run's rows."""
+def paper_rows(record: Record, run: Run) -> tuple[paper_data.Data, list[dict]]:
+    """Returns a run's rows as those of a sweep: indexed, and of single listeners."""
     facts = {"encoder": "", "group": "", "num_seeds": 1, "num_folds": 1}
     records, comparisons, per_listener = (
         [{**facts, **row} for row in rows] for rows in run[1:]
@@ -335,12 +411,17 @@ def paper_tables(record: Record, run: Run) -> dict[str, sheet.Table]:
         metrics=tuple(m for m in record.metrics if m in known),
         lead_metrics=tuple(m for m in LEAD_METRICS if m in known),
     )
-    data = paper_data.index_data(records, comparisons, spec)
+    return paper_data.index_data(records, comparisons, spec), per_listener
+
+
+def paper_tables(record: Record, run: Run) -> dict[str, sheet.Table]:
+    """Returns the tables of a paper, made from a run's rows."""
+    data, per_listener = paper_rows(record, run)
     made = (
         paper.main_table(data),
         paper.ablation_table(data),
         paper.k_curve_table(data),
-        paper.listener_table(per_listener, spec),
+        paper.listener_table(per_listener, data.spec),
     )
     return {table.name: table for table in made}
 
@@ -515,7 +596,7 @@ def verdicts(run: Run, scenario: str, metrics: Sequence[str]) -> Iterator[str]:
 
 
 def differences(run: Run, scenario: str, metrics: Sequence[str]) -> str:
-    """Returns the table of paired differences, folded up."""
+    """Returns the table of paired differences."""
     rows = [["metric", "difference", "value [95 % interval]", "p (Holm)",
              "listeners worse", "verdict"]]  # fmt: skip
     for metric in metrics:
@@ -534,8 +615,7 @@ def differences(run: Run, scenario: str, metrics: Sequence[str]) -> str:
                     tables.verdict(row),
                 ]
             )
-    summary = f"Paired differences, {scenario} clips"
-    return f"<details><summary>{summary}</summary>\n\n{markdown(rows)}\n\n</details>"
+    return f"### Paired differences, {scenario} clips\n\n{markdown(rows)}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -35,6 +35,9 @@ class Cell(NamedTuple):
     method: str
 
 
+Lines = dict[tuple[Cell, str], dict[str, Any]]  # (cell, hash of its settings) -> line
+
+
 def variants(settings: Settings) -> list[Variant]:
     """Returns the encoders and seeds of a sweep, encoder by encoder."""
     chosen = settings.sweep
@@ -100,18 +103,18 @@ def append_cell(path: pathlib.Path, row: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_cells(workdir: pathlib.Path, problems: Problems) -> dict[Cell, dict[str, Any]]:
-    """Returns the line of each finished cell, the newest where there are several.
+def read_cells(workdir: pathlib.Path, problems: Problems) -> Lines:
+    """Returns the line of each finished cell, those of other settings beside it.
 
     A line that is damaged, or whose predictions are gone, is counted: its cell is
     computed again.
     """
-    found: dict[Cell, dict[str, Any]] = {}
+    found: Lines = {}
     for path in sorted(workdir.glob("cells*.jsonl")):
         for place, row in _rows(path, problems):
             if (workdir / row["predictions"]).is_file():
                 cell = Cell(row["encoder"], row["seed"], row["fold"], row["method"])
-                found[cell] = row
+                found[cell, row["hash"]] = row
             else:
                 message = f"{row['predictions']} is not there: the cell counts as open"
                 problems.warning("lost_predictions", place, message)

@@ -40,6 +40,7 @@ LEAST_FREE_GB = 1.0
 MOST_LISTENERS = 15  # lines of single listeners
 MOST_CLASSES = 20  # lines of single classes
 WIDTH = 100  # columns of the page
+MOST_OF_A_KIND = 3  # problems shown
 MOST_DROPPED = 6  # names shown of the tensors of a checkpoint that are not used
 
 
@@ -73,9 +74,9 @@ def page(settings: Settings, workdir: pathlib.Path, problems: Problems) -> Page:
         lines.extend(_corpus_lines(settings, corpus))
         if encoder is not None:
             lines.append(_cache_line(settings, encoder, corpus, cache, problems))
-        lines.extend(_listed(problems))
+        lines.extend(problem_lines(problems))
     except (InputError, MachineError) as error:
-        lines += [*_listed(problems), f"error    {error}"]
+        lines += [*problem_lines(problems), f"error    {error}"]
         codes.append(error.exit_code)
     if any(line.startswith("error") for line in lines):
         codes.append(InputError.exit_code)
@@ -205,10 +206,17 @@ def _cache_line(
     return f"ok       features: {done} of {len(corpus.clips)} clips are cached"
 
 
-def _listed(problems: Problems, most: int = 20) -> list[str]:
-    lines = [f"{p.severity:8s} {p.where}: {p.message}" for p in problems.rows[:most]]
-    if len(problems.rows) > most:
-        lines.append(f"warning  and {len(problems.rows) - most} more problems")
+def problem_lines(problems: Problems) -> list[str]:
+    """Returns the first problems of each kind, so that none hides another."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for p in problems.rows:
+        shown = f"{p.severity:8s} {p.where}: {p.message}"
+        kinds.setdefault((p.severity, p.kind), []).append(shown)
+    lines = []
+    for (severity, kind), found in kinds.items():
+        lines += found[:MOST_OF_A_KIND]
+        if (more := len(found) - MOST_OF_A_KIND) > 0:
+            lines.append(f"{severity:8s} and {more} more of this kind ({kind})")
     return lines
 
 

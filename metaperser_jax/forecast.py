@@ -1,8 +1,8 @@
 """What a run or a sweep will take: cells, time, memory and disk, before any of it.
 
-Cells that are done tell what the others will cost. Without one, times are counted in
-operations and divided by what this machine does in a product of matrices: right within
-a factor of three or so, and said to be that.
+Cells that are done with these settings tell what the others will cost. Without one,
+times are counted in operations and divided by what this machine does in a product of
+matrices: right within a factor of three or so, and said to be that.
 """
 
 import json
@@ -82,13 +82,14 @@ def forecast(
         if m != "ground_truth" or corpus.ground_truth is not None
     ]
     wanted = [Cell(*v, f.index, m) for v in chosen for f in folds for m in tested]
-    known = cells.read_cells(workdir, problems) if mode == "sweep" else {}
     keys = {v: variant_key(settings, workdir, v, corpus) for v in chosen}
-    left = [
-        cell
-        for cell in wanted
-        if known.get(cell, {}).get("hash", "") != keys[cells.Variant(*cell[:2])]
-    ]
+    lines = cells.read_cells(workdir, problems) if mode == "sweep" else {}
+    known = {
+        cell: row
+        for (cell, key), row in lines.items()
+        if key == keys.get(cells.Variant(*cell[:2]))
+    }
+    left = [cell for cell in wanted if cell not in known]
     seconds = float(corpus_seconds(corpus).sum())
     configs = {v.encoder: encoder_config(v.encoder) for v in chosen}
     speed = measure_speed()

@@ -1,7 +1,7 @@
 """The head on a frozen encoder: layer-weighted sum, masked mean, two linear layers.
 
 Mean pooling commutes with the layer-weighted sum, so the head reads hidden states that
-were pooled once; `pool_frames` gives them.
+were pooled once; `encoders.encoder.pool` gives them.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from metaperser_jax import kernels
 from metaperser_jax.errors import InputError
@@ -20,21 +20,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "gelu": jax.nn.gelu,
 }
-
-
-def pool_frames(
-    hidden_states: Float[Array, "batch layers frames width"],
-    mask: Bool[Array, "batch frames"],
-) -> Float[Array, "batch layers width"]:
-    """Returns the mean over valid frames; a clip without one gives zeros.
-
-    Half precision is summed, and returned, in single: the sum over a long clip would
-    overflow it.
-    """
-    kept = mask[:, None, :, None]  # [batch, 1, frames, 1]
-    dtype = jnp.promote_types(jnp.result_type(hidden_states), jnp.float32)
-    total = jnp.where(kept, hidden_states, 0.0).sum(2, dtype=dtype)
-    return total / jnp.maximum(mask.sum(1), 1)[:, None, None].astype(total.dtype)
 
 
 def mix_layers(weights: Float[Array, " layers"], pooled: Array) -> Array:
@@ -69,7 +54,7 @@ class DenseOnInputs(nn.Module):
         else:
             kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        units = kernels.dense(inputs, kernel)
+        units = jnp.asarray(kernels.dense(inputs, kernel))
         return units + jnp.broadcast_to(bias, units.shape)
 
 

@@ -225,10 +225,15 @@ def _at_least(low: int) -> Rule:
     return Rule(lambda v: v >= low, f"at least {low}")
 
 
-def _each(rule: Rule, fewest: int = 0) -> Rule:
+def _each(rule: Rule) -> Rule:
+    return Rule(lambda v: all(map(rule.holds, v)), f"each {rule.expected}")
+
+
+def _each_once(rule: Rule) -> Rule:
+    """One or more, none of them twice: a flag given twice joins its tuples."""
     return Rule(
-        lambda v: len(v) >= fewest and all(map(rule.holds, v)),
-        f"each {rule.expected}" + (f", {fewest} or more of them" if fewest else ""),
+        lambda v: 0 < len(v) == len(set(v)) and all(map(rule.holds, v)),
+        f"each {rule.expected}, 1 or more of them, none twice",
     )
 
 
@@ -317,9 +322,9 @@ RULES: dict[str, Rule] = {
     "evaluation.num_draws": _at_least(1),
     "evaluation.min_query": _at_least(1),
     "evaluation.max_query": _at_least(0),
-    "evaluation.scenarios": _each(_among(("seen", "unseen")), 1),
-    "evaluation.methods": _each(_among(METHODS), 1),
-    "evaluation.headline_metrics": _each(_among(METRICS), 1),
+    "evaluation.scenarios": _each_once(_among(("seen", "unseen"))),
+    "evaluation.methods": _each_once(_among(METHODS)),
+    "evaluation.headline_metrics": _each_once(_among(METRICS)),
     "evaluation.num_resamples": _at_least(2),
     "evaluation.max_bank": _at_least(1),
     "split.min_test_ratings": _at_least(0),

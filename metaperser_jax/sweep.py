@@ -47,7 +47,7 @@ class Sweep(NamedTuple):
     workdir: pathlib.Path
     shard: Shard | None
     problems: Problems
-    done: dict[Cell, dict[str, Any]]  # finished before this process began
+    done: cells.Lines  # finished before this process began
 
 
 def run_sweep(
@@ -115,7 +115,6 @@ def note_variant(plan: Sweep, variant: Variant, experiment: Experiment) -> None:
         "corpus": experiment.summary,
         "num_folds": len(experiment.folds),
         "methods": tested_methods(experiment),
-        "evaluation_hash": evaluation_hash(experiment),
         "notes": [
             note
             for note in grave_notes(experiment.problems)
@@ -135,7 +134,7 @@ def _open_cells(
         fold.index: [
             method
             for method in wanted
-            if plan.done.get(Cell(*variant, fold.index, method), {}).get("hash") != key
+            if (Cell(*variant, fold.index, method), key) not in plan.done
         ]
         for fold in folds
     }

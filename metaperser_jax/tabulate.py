@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from metaperser_jax import cells
 from metaperser_jax.cells import Cell
 from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluate import hash_of
 from metaperser_jax.evaluation import paper, protocol
 from metaperser_jax.evaluation.predictions import load_predictions
 from metaperser_jax.evaluation.protocol import Outputs, Predictions, Scores
@@ -69,8 +70,9 @@ def tabulate(
     ]
     if not finished:
         raise InputError(
-            f"{workdir}: no fold of a sweep is complete there: run the same config "
-            "with --mode=sweep first."
+            f"{workdir}: no fold of a sweep with these settings is complete there "
+            f"({len(known)} cells of any): give the settings of the sweep, or run "
+            "--mode=sweep with these first."
         )
     rows = Rows([], [], [])
     for one in finished:
@@ -113,9 +115,12 @@ def find_finished(
     settings: Settings,
     workdir: pathlib.Path,
     encoder: str,
-    known: dict[Cell, dict[str, Any]],
+    known: cells.Lines,
 ) -> Finished:
-    """Returns an encoder's complete (seed, fold) jobs, as the sweep planned them."""
+    """Returns an encoder's complete (seed, fold) jobs, as the sweep planned them.
+
+    Cells of other settings, of other draws say, do not count.
+    """
     jobs: dict[Job, dict[str, dict[str, Any]]] = {}
     planned = done = 0
     methods: list[str] = []
@@ -124,13 +129,13 @@ def find_finished(
         if variant.encoder != encoder or note is None:
             continue
         methods = note["methods"]
+        key = hash_of(cells.variant_settings(settings, variant), note["hashes"])
         planned += note["num_folds"] * len(methods)
         for fold in range(note["num_folds"]):
             found = {
                 method: row
                 for method in methods
-                if (row := known.get(Cell(encoder, variant.seed, fold, method)))
-                and row["hash"] == note["evaluation_hash"]
+                if (row := known.get((Cell(encoder, variant.seed, fold, method), key)))
             }
             done += len(found)
             if len(found) == len(methods):

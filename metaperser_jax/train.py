@@ -4,6 +4,7 @@ Where the encoder is tuned, that comes first in each fold.
 """
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metaperser_jax import memory, methods
 from metaperser_jax import mesh as meshes
-from metaperser_jax import methods
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
 from metaperser_jax.data.splits import Fold
+from metaperser_jax.errors import MachineError
 from metaperser_jax.experiment import (
     Experiment,
     FoldData,
@@ -26,10 +28,13 @@ from metaperser_jax.experiment import (
 )
 from metaperser_jax.features import save_scaler
 from metaperser_jax.meta.schedules import derivative_order
+from metaperser_jax.settings import MetaSettings
 from metaperser_jax.stages import Stage, dev_loss_fn, initial_params, run_stage
 from metaperser_jax.training import durations, optimizers, state, steps
 from metaperser_jax.tune import each_fold
-from metaperser_jax.typing import Batch, MetaParams, Params
+from metaperser_jax.typing import Batch, EpisodeRows, MetaParams, Params
+
+log = logging.getLogger(__name__)
 
 EPISODE_SEED, PRETRAIN_SEED = 102, 103
 
@@ -123,7 +128,6 @@ def meta_train(
     """Meta-trains one method from the pretrained head; returns the best checkpoint."""
     settings, recipe = experiment.settings, methods.RECIPES[method]
     meta, spec = settings.meta, methods.spec_for(method, data.spec)
-    learner = methods.make_learner(recipe.learner, spec, meta)
     sampler = EpisodeSampler(data.train, 2, seed=settings.seed * 1000 + EPISODE_SEED)
     num_tasks = min(meta.num_tasks, sampler.num_listeners)
     total = durations.to_steps(
@@ -137,29 +141,40 @@ def meta_train(
         total if meta.cosine else None,
     )
     mesh = meshes.make_mesh()
-    step_fn = _meta_train_step(learner, tx, mesh)
     pool = pools.to_device(data.train, mesh)
-    start = state.init_state(
-        learner.init(
-            methods.extend_params(shared, initial_params(experiment, data, method))
-        ),
-        tx,
-    )
-    if not recipe.learn_rates:
-        start = start._replace(opt_state=optimizers.with_rates_frozen(start.opt_state))
-    start = meshes.replicate(start, mesh)
+    params = methods.extend_params(shared, initial_params(experiment, data, method))
     annealed_from = meta.second_order_from
     if recipe.second_order_from is not None:
         annealed_from = recipe.second_order_from
 
-    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, Any]]:
-        drawn = sampler.sample(
+    def draw(step: int) -> EpisodeRows:
+        return sampler.sample(
             step,
             num_tasks,
             meta.num_support,
             meta.num_query,
             recipe.mode or meta.mode,
         )
+
+    def step_bytes(meta: MetaSettings) -> int:
+        learner = methods.make_learner(recipe.learner, spec, meta)
+        order = derivative_order(total - 1, total, annealed_from)
+        return steps.meta_gradient_bytes(
+            learner, learner.init(params), draw(0), pool, order, mesh
+        )
+
+    meta = fit_memory(
+        experiment, f"fold {data.fold.index}, {method}", meta, num_tasks, step_bytes
+    )
+    learner = methods.make_learner(recipe.learner, spec, meta)
+    step_fn = _meta_train_step(learner, tx, mesh)
+    start = state.init_state(learner.init(params), tx)
+    if not recipe.learn_rates:
+        start = start._replace(opt_state=optimizers.with_rates_frozen(start.opt_state))
+    start = meshes.replicate(start, mesh)
+
+    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, Any]]:
+        drawn = draw(step)
         order = derivative_order(step, total, annealed_from)
         current, metrics = step_fn(current, drawn, pool, order=order)
         return current, {"train_loss": metrics["query_loss"]}
@@ -179,6 +194,48 @@ def meta_train(
         mesh=mesh,
     )
     return run_stage(experiment, stage, start)
+
+
+def fit_memory(
+    experiment: Experiment,
+    where: str,
+    meta: MetaSettings,
+    num_tasks: int,
+    step_bytes: Callable[[MetaSettings], int],
+) -> MetaSettings:
+    """Returns settings of which a step fits into memory, with a warning if changed.
+
+    Adapting fewer listeners at once gives the same numbers, up to rounding.
+
+    Args:
+      experiment: whose problems are told.
+      where: fold and method.
+      meta: as configured.
+      num_tasks: listeners of a meta-batch.
+      step_bytes: settings -> estimate of what a step takes.
+
+    Raises:
+      MachineError: it does not fit with one listener at a time.
+    """
+    available, needed = memory.available_bytes(), step_bytes(meta)
+    if available is None or needed <= available:
+        return meta
+    asked = f"a meta-step takes about {needed / 1e9:.2f} GB, there are"
+    found = f"{available / 1e9:.2f} GB"
+    chunk = meta.task_chunk or num_tasks
+    while chunk > 1:
+        chunk = math.ceil(chunk / 2)
+        fitted = meta._replace(task_chunk=chunk)
+        if step_bytes(fitted) <= available:
+            message = f"{asked} {found}: meta.task_chunk is lowered to {chunk}"
+            experiment.problems.warning("memory_short", where, message)
+            log.warning("%s: %s", where, message)
+            return fitted
+    raise MachineError(
+        f"{where}: {asked} {found}, and adapting one listener at a time is not enough. "
+        f"Lower meta.num_tasks (here {num_tasks}) or meta.num_support, set "
+        "meta.inner=auto, or keep to the first order (meta.second_order_from=1.0)."
+    )
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,1 +1,1 @@
-"""Side by side with peers: `python -m perf`."""
+"""Side by side with peers: `python -m perf [PART ...] [--quick]`."""

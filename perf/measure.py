@@ -1,106 +1,133 @@
-"""Runs the competitors in turns, compares their results and writes the page."""
+"""Measures the parts in turn, each in its own process, and writes the page."""
 
-import importlib.util
+import argparse
+import importlib
+import json
 import os
 import pathlib
 import platform
-import statistics
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from metaperser_jax import trees
-from perf import adaptation, workload
+from metaperser_jax.evaluation import drawing
+from perf import growth
+from perf.worker import PARTS
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-ONE_REPEATS, ALL_REPEATS = 100, 5
-MANY = 1000
-TARGET = 5e-3  # seconds for one listener, warm, on one core
-TOLERANCE = 1e-5
-
-
-class Row(NamedTuple):
-    """One task: seconds of each competitor, None where it is not installed."""
-
-    task: str
-    ours: list[float]
-    torch: list[float] | None
-    error: float | None  # relative difference of the results
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+KEPT = ROOT / "runs" / "perf"  # what was measured, part by part
+Found = dict[str, dict[str, Any]]  # part -> what its `measure` gave
 
 
-def main() -> int:
-    rows = [measure_one(), measure_all()]
-    PAGE.write_text(page(rows, machine()), encoding="utf-8")
-    print(PAGE.read_text(encoding="utf-8"))
-    return tell_differences(rows)
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", help=f"of {', '.join(PARTS)}; the others stay as kept"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small grid, on a page that is shown"
+    )
+    options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}: choose from {[*PARTS]}")
+    parts = options.parts or list(PARTS)
+    if options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            return run(parts, pathlib.Path(folder), quick=True)
+    return run(parts, KEPT, quick=False)
 
 
-def tell_differences(rows: list[Row]) -> int:
-    """Returns 1, and says which, if results differ; NaN differs from everything."""
-    wrong = [r for r in rows if r.error is not None and not r.error <= TOLERANCE]
-    for row in wrong:
-        print(f"results differ: {row.task}: {row.error:.1e}", file=sys.stderr)
-    return 1 if wrong else 0
+def run(parts: list[str], folder: pathlib.Path, quick: bool) -> int:
+    """Measures, shows the page and (but quickly) writes it; 1 if results differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        print(f"measuring {part} ...", file=sys.stderr, flush=True)
+        measure_part(part, folder / f"{part}.json", quick)
+    found = read(folder)
+    text = page(found)
+    if not quick:
+        PAGE.write_text(text, encoding="utf-8")
+        if "growth" in found:
+            draw(found["growth"], ROOT / growth.PICTURE)
+    print(text)
+    return tell_differences(found)
 
 
-def peers() -> Any | None:
-    """Returns the PyTorch side, None where it is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    import torch
-
-    from perf import torch_adaptation
-
-    torch.set_num_threads(1)
-    return torch_adaptation
+def measure_part(part: str, out: pathlib.Path, quick: bool) -> None:
+    command = [sys.executable, "-m", "perf.worker", part, str(out)]
+    subprocess.run([*command, *["--quick"] * quick], check=True, cwd=ROOT)
 
 
-def measure_one() -> Row:
-    listeners, torch_side = workload.make_listeners(1), peers()
-    ours = adaptation.one_listener(listeners)
-    theirs = torch_side and torch_side.one_listener(shared_params(), listeners)
-
-    def error(found: Any, wanted: Any) -> float:
-        found, paths = trees.flatten(found), sorted(wanted)
-        return workload.relative_error(
-            np.concatenate([np.ravel(found[path]) for path in paths]),
-            np.concatenate([wanted[path].numpy().ravel() for path in paths]),
-        )
-
-    return compare("one new listener", ours, theirs, ONE_REPEATS, error)
+def read(folder: pathlib.Path) -> Found:
+    """Returns what is kept, in the order of the page."""
+    paths = {part: folder / f"{part}.json" for part in PARTS}
+    return {
+        part: json.loads(path.read_text(encoding="utf-8"))
+        for part, path in paths.items()
+        if path.exists()
+    }
 
 
-def measure_all() -> Row:
-    listeners, torch_side = workload.make_listeners(MANY), peers()
-    ours = adaptation.all_listeners(listeners)
-    theirs = torch_side and torch_side.all_listeners(shared_params(), listeners)
-    task = f"{MANY:,} listeners, each with predictions for {workload.QUERY} clips"
-    return compare(task, ours, theirs, ALL_REPEATS, workload.relative_error)
+def draw(found: dict[str, Any], path: pathlib.Path) -> None:
+    png = drawing.to_png(growth.draw(growth.curves_of(found)))
+    path.write_bytes(png)
 
 
-def compare(
-    task: str,
-    ours: Callable[[], Any],
-    theirs: Callable[[], Any] | None,
-    repeats: int,
-    error: Callable[[Any, Any], float],
-) -> Row:
-    """Warms both up, compares their results and takes their times in turns."""
-    found = ours()
-    if theirs is None:
-        (seconds,) = workload.alternate([ours], repeats)
-        return Row(task, seconds, None, None)
-    difference = error(found, theirs())
-    mine, other = workload.alternate([ours, theirs], repeats)
-    return Row(task, mine, other, difference)
+def tell_differences(found: Found) -> int:
+    """Returns 1, and says which, if results differ."""
+    said = [
+        line
+        for part, measured in found.items()
+        if (name := PARTS[part].wrong)
+        for line in function(part, name)(measured)
+    ]
+    for line in said:
+        print(f"results differ: {line}", file=sys.stderr)
+    return 1 if said else 0
 
 
-def shared_params() -> dict[str, np.ndarray]:
-    flat = trees.flatten(adaptation.make_meta_params().params)
-    return {path: np.asarray(value) for path, value in flat.items()}
+def function(part: str, name: str) -> Callable[[dict[str, Any]], list[str]]:
+    return getattr(importlib.import_module(f"perf.{PARTS[part].module}"), name)
+
+
+INTRO = """# Performance
+
+Written by `make perf`; the times are those of the machine that ran it last. Each part
+runs in a process of its own, alone. Competitors get the same arrays, take turns, and
+their results are compared before their times; times are medians of wall-clock time.
+A ratio above 1 means that the other takes longer. What memory the steps need:
+[memory.md](memory.md). How the inner loop is computed:
+[inner_loop.md](inner_loop.md).
+"""
+
+
+def page(found: Found) -> str:
+    """Returns docs/performance.md."""
+    lines = [INTRO]
+    for part, measured in found.items():
+        lines += function(part, PARTS[part].section)(measured)
+        lines += ["", measured_on(measured["machine"], PARTS[part].cores), ""]
+    if absent := [part for part in PARTS if part not in found]:
+        lines += [f"Not measured: {', '.join(absent)}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def measured_on(found: dict[str, str], cores: int) -> str:
+    """Returns the sentence on machine, load and versions."""
+    names = [name for name in found if name not in ("processor", "load", "busy")]
+    threads = "one thread" if cores == 1 else f"{cores} cores"
+    text = (
+        f"{found['processor']}, {threads}; before, {found['load']}; "
+        f"{', '.join(f'{name} {found[name]}' for name in names)}."
+    )
+    if found.get("busy"):
+        text += " Other programs ran beside: times are upper bounds."
+    return text
 
 
 def machine() -> dict[str, str]:
@@ -121,71 +148,3 @@ def machine() -> dict[str, str]:
     if "torch" in sys.modules:
         found["torch"] = sys.modules["torch"].__version__
     return found
-
-
-INTRO = """# Performance
-
-Written by `make perf`; the times are those of the machine that ran it last.
-
-Adaptation on one core: `meta_adapt` with K = {support} labelled clips, {steps} steps on
-all tensors of the head ({width} features, {hidden} hidden units, {classes} classes),
-float32, compiled and warm. {many:,} listeners are one compiled call, `jax.lax.map` over
-chunks of {chunk}; in PyTorch they are a loop over the same function, written by hand
-with autograd. The two take turns, and their results are compared.
-"""
-
-
-def page(rows: list[Row], found: dict[str, str]) -> str:
-    """Returns docs/performance.md."""
-    intro = INTRO.format(
-        support=workload.SUPPORT,
-        steps=workload.STEPS,
-        width=workload.WIDTH,
-        hidden=workload.HIDDEN,
-        classes=workload.CLASSES,
-        many=MANY,
-        chunk=adaptation.CHUNK,
-    )
-    names = [name for name in found if name not in ("processor", "load", "busy")]
-    lines = [
-        intro,
-        "| task | this library | PyTorch | ratio | repeats | largest difference |",
-        "|---|---|---|---|---|---|",
-        *(table_row(row) for row in rows),
-        "",
-        verdict(rows[0]),
-        "",
-        f"Medians of wall-clock time; differences are relative to the largest value. "
-        f"{found['processor']}, one thread; load average {found['load']}; "
-        f"{', '.join(f'{name} {found[name]}' for name in names)}.",
-    ]
-    if found.get("busy"):
-        lines += ["", "Other programs ran beside: times are upper bounds."]
-    if rows[0].torch is None:
-        lines += ["", "PyTorch was not installed: there is nothing to compare with."]
-    return "\n".join(lines) + "\n"
-
-
-def table_row(row: Row) -> str:
-    ours, other = statistics.median(row.ours), "–"  # noqa: RUF001
-    ratio = difference = other
-    if row.torch is not None:
-        theirs = statistics.median(row.torch)
-        other, ratio = in_ms(theirs), f"{theirs / ours:.2f}"
-        difference = f"{row.error:.0e}"
-    cells = [row.task, in_ms(ours), other, ratio, str(len(row.ours)), difference]
-    return f"| {' | '.join(cells)} |"
-
-
-def verdict(row: Row) -> str:
-    median = statistics.median(row.ours)
-    result = "met" if median < TARGET else "missed"
-    return (
-        f"The target, one listener in less than {in_ms(TARGET)}, is {result}: the "
-        f"median is {in_ms(median)}, the fastest {in_ms(min(row.ours))}. A ratio above "
-        "1 means that PyTorch takes longer."
-    )
-
-
-def in_ms(seconds: float) -> str:
-    return f"{1e3 * seconds:,.2f} ms"

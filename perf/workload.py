@@ -1,5 +1,6 @@
 """What is measured: listeners to adapt to, the same arrays for every competitor."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 WIDTH, HIDDEN, CLASSES = 768, 256, 10
 SUPPORT, QUERY, STEPS = 16, 16, 5
 LEARNING_RATE = 0.01
+SMOOTHING = 0.05
 
 
 class Listeners(NamedTuple):
@@ -17,6 +19,7 @@ class Listeners(NamedTuple):
     support: np.ndarray  # [listeners, samples, 1, width] one layer of features
     targets: np.ndarray  # [listeners, samples, classes] multi-hot
     query: np.ndarray  # [listeners, samples, 1, width]
+    query_targets: np.ndarray  # [listeners, samples, classes] multi-hot
 
 
 def make_listeners(count: int, seed: int = 0) -> Listeners:
@@ -26,9 +29,18 @@ def make_listeners(count: int, seed: int = 0) -> Listeners:
         shape = (count, samples, 1, WIDTH)
         return rng.standard_normal(shape, dtype=np.float32)
 
-    targets = rng.random((count, SUPPORT, CLASSES)) < 0.2
-    targets[..., 0] |= ~targets.any(-1)  # each clip has a label
-    return Listeners(features(SUPPORT), targets.astype(np.float32), features(QUERY))
+    support, query = features(SUPPORT), features(QUERY)
+    targets = make_targets(rng, (count, SUPPORT, CLASSES))
+    return Listeners(
+        support, targets, query, make_targets(rng, (count, QUERY, CLASSES))
+    )
+
+
+def make_targets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns multi-hot label sets [..., classes]; each clip has a label."""
+    targets = rng.random(shape, dtype=np.float32) < min(0.2, 2 / shape[-1])
+    targets[..., 0] |= ~targets.any(-1)
+    return targets.astype(np.float32)
 
 
 def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
@@ -36,10 +48,20 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[flo
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, times in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
+            times.append(timed(call))
     return seconds
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Returns the seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def visits(seconds: float, budget: float, fewest: int = 3, most: int = 50) -> int:
+    """Returns how often calls of so many seconds a round fit into the budget."""
+    return min(max(math.floor(budget / max(seconds, 1e-9)), fewest), most)
 
 
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:

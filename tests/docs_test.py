@@ -160,8 +160,64 @@ def test_the_page_shows_the_headline_and_the_notes(make_results, make_run, tmp_p
     assert "unseen clips, K = 16" in page
     assert "1,234 ratings" in page
     assert "Skipped or doubtful: 2 x warning short." in page
-    assert page.endswith("\n\nBy hand.\n")
+    link = "[results/synthetic.md](results/synthetic.md)"
+    assert page.endswith(f"\n\nBy hand.\n\nAll tables of this run: {link}.\n")
     assert "-0.100 (better)" in page
+
+
+def test_the_page_begins_with_what_follows_from_it(make_results, make_run, tmp_path):
+    (tmp_path / "summary.md").write_text("## In short\n\nTies.\n")
+    page = make_results.page({"synthetic": make_run()}, tmp_path)
+    headings = re.findall("^## (.*)$", page, re.MULTILINE)
+    assert headings[0] == "In short"
+    assert headings[1].startswith("At a glance")
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "cell"),
+    [
+        (-0.1, 0.01, "-0.100 (helps)"),
+        (0.1, 0.01, "+0.100 (hurts)"),
+        (-0.1, 0.06, "-0.100 (tie)"),
+    ],
+)
+def test_what_a_part_contributes_is_in_one_table(
+    make_results, make_run, tmp_path, difference, p, cell
+):
+    run = make_run([comparison("nll", difference, p, ("full", "minus_lslr"))])
+    page = make_results.page({"synthetic": run}, tmp_path)
+    row = f"| synthetic | Unseen utterances | NLL ↓ | – | – | {cell} |"  # noqa: RUF001
+    assert row in page.splitlines()
+
+
+def test_methods_left_off_the_page_are_with_the_tables(make_results, make_run):
+    run = make_run()
+    run = run._replace(records=[*run.records, record("anil", "nll", 0.9)])
+    (synthetic,) = (r for r in make_results.RECORDS if r.name == "synthetic")
+    short = "\n".join(make_results.section(synthetic, run, ROOT / "none.md"))
+    whole = make_results.details(synthetic, run)
+    assert "| `anil` |" not in short
+    assert "| `anil` |" in whole
+    for line in short.splitlines():  # what both show is the same
+        if line.startswith("| `"):
+            assert line in whole
+
+
+def test_all_pages_are_written(make_results, make_run, tmp_path):
+    (tmp_path / "docs").mkdir()
+    make_results.write_all({"nsc": make_run()}, tmp_path)
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.md")}
+    assert names == {"docs/results.md", "docs/results/nsc.md"}
+
+
+def test_the_pages_in_the_repository_are_all_there(make_results):
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for record in make_results.RECORDS:
+        path = make_results.details_path(record)
+        assert f"({path})" in page
+        text = (ROOT / "docs" / path).read_text(encoding="utf-8")
+        for title in ("Ablations", "How many labels it takes", "Single listeners"):
+            assert f"### {title}" in text
 
 
 def test_writing_twice_is_writing_once(make_results, make_run):
@@ -187,10 +243,11 @@ def test_each_record_has_a_config_and_its_own_place(make_results):
                 assert (ROOT / path).is_file()
 
 
-def test_all_four_tables_of_a_run_are_on_the_page(make_results, make_run, tmp_path):
+def test_all_tables_of_a_run_are_on_its_page(make_results, make_run):
     pairs = [("full", "no_adaptation"), ("full", "minus_lslr")]
     rows = [comparison("nll", -0.1, 0.01, pair) for pair in pairs]
-    page = make_results.page({"synthetic": make_run(rows)}, tmp_path)
+    (synthetic,) = (r for r in make_results.RECORDS if r.name == "synthetic")
+    page = make_results.details(synthetic, make_run(rows))
     for text in ("### Ablations", "How many labels it takes", "Single listeners"):
         assert text in page
     curve = page.partition("How many labels it takes")[2]

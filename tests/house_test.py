@@ -21,6 +21,10 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
     *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md"))),
+    *(
+        f"docs/results/{path.name}"
+        for path in sorted((REPOSITORY / "docs" / "results").glob("*.md"))
+    ),
 ]
 
 

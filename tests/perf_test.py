@@ -1,48 +1,272 @@
 """The page of times says what was measured, and differing results do not pass."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from perf import measure, workload
+from perf import (
+    adaptation,
+    growth,
+    measure,
+    meta_step,
+    meta_training,
+    roofline,
+    tables,
+    worker,
+    workload,
+)
 
-MACHINE = {"processor": "A chip", "load": "0.1 on 2 cores", "jax": "1.2"}
-
-
-def row(ours=(0.002, 0.004, 0.003), torch=(0.009, 0.006, 0.003), error=1e-7):
-    return measure.Row("one", list(ours), torch and list(torch), error)
-
-
-def test_medians_and_their_ratio():
-    page = measure.page([row()], MACHINE)
-    assert "| one | 3.00 ms | 6.00 ms | 2.00 | 3 | 1e-07 |" in page
-    assert "A chip, one thread; load average 0.1 on 2 cores; jax 1.2." in page
-
-
-@pytest.mark.parametrize(("seconds", "word"), [(0.004, "met"), (0.006, "missed")])
-def test_the_target_is_judged_by_the_median(seconds, word):
-    assert f"is {word}: the median" in measure.page([row([seconds] * 3)], MACHINE)
+MACHINE = {"processor": "A chip", "load": "0.1 of 2 cores in use by others",
+           "jax": "1.2"}  # fmt: skip
 
 
-@pytest.mark.parametrize("busy", [True, False])
-def test_a_busy_machine_is_told(busy):
-    machine = MACHINE | ({"busy": "yes"} if busy else {})
-    assert ("upper bounds" in measure.page([row()], machine)) == busy
+def told(section, found):
+    return "\n".join(section(found))
 
 
-def test_an_absent_peer_is_named():
-    page = measure.page([row(torch=None, error=None)], MACHINE)
-    assert "PyTorch was not installed" in page
-    assert "| one | 3.00 ms | – | – | 3 | – |" in page  # noqa: RUF001
+def step_row(tasks=64, steps=5, errors=1e-7, **seconds):
+    times = {"dual form": 0.01, "general form": 0.04, "learn2learn": 0.15}
+    named = {name: [s] * 3 for name, s in {**times, **seconds}.items() if s}
+    row = meta_step.Row(tasks, steps, "second", named, dict.fromkeys(named, errors))
+    return row._asdict()
+
+
+def steps_found(*rows, dual=5e7):
+    return {
+        "rows": list(rows) or [step_row()],
+        "temp_bytes": {"auto": dual, "general": 1e9},
+    }
+
+
+def adapted(ours=(0.002, 0.004, 0.003), torch=(0.009, 0.006, 0.003), error=1e-7):
+    row = adaptation.Row("one", list(ours), torch and list(torch), error)._asdict()
+    return {"rows": [row] * 3}
+
+
+def curve(
+    over="listeners", what="adapt and predict", b=0.0, sizes=(64, 1_000, 100_000)
+):
+    seconds = [1e-4 * size**b for size in sizes]
+    return growth.Curve(over, what, list(sizes), seconds)
+
+
+CURVES = [
+    curve(over, what)
+    for over in ("listeners", "clips", "inner steps", "classes")
+    for what in ("adapt and predict", "meta-step")
+]
+
+
+def trained(seconds=50.0, listeners=meta_training.LISTENERS, losses=(2.0, 1.5, 1.0)):
+    return {
+        "listeners": listeners, "epochs": meta_training.EPOCHS, "steps": 3825,
+        "seconds": seconds, "first_order": 0.01, "second_order": 0.02,
+        "losses": list(losses),
+    }  # fmt: skip
+
+
+ROOF = {
+    "tasks": 256,
+    "gemm": {"JAX": {"shared kernel": 1e11, "square": 5e10}},
+    "bandwidth": 1e10,
+    "seconds": 0.1,
+}
+EVERYTHING = {
+    "meta_step": steps_found(),
+    "adaptation": adapted(),
+    "many": {"rows": [adaptation.Many(10_000, [1.0], 10**9)._asdict()]},
+    "growth": {"curves": [c._asdict() for c in CURVES]},
+    "meta_training": trained(),
+    "roofline": ROOF,
+}
+
+
+class TestPage:
+    def found(self, *parts):
+        names = parts or tuple(worker.PARTS)
+        return {name: {**EVERYTHING[name], "machine": MACHINE} for name in names}
+
+    def test_each_part_has_its_section_and_machine(self):
+        page = measure.page(self.found())
+        assert page.count("\n## ") == len(worker.PARTS)
+        assert page.count("A chip, ") == len(worker.PARTS)
+        assert "Not measured" not in page
+
+    def test_parts_that_were_not_measured_are_named(self):
+        page = measure.page(self.found("roofline"))
+        assert "Not measured: meta_step, adaptation, many, growth," in page
+
+    @pytest.mark.parametrize(("cores", "shown"), [(1, "one thread"), (2, "2 cores")])
+    @pytest.mark.parametrize("busy", ["yes", ""])
+    def test_machine_and_load_are_told(self, cores, shown, busy):
+        text = measure.measured_on(MACHINE | {"busy": busy}, cores)
+        assert text.startswith(
+            f"A chip, {shown}; before, 0.1 of 2 cores in use by others; jax 1.2."
+        )
+        assert ("upper bounds" in text) == bool(busy)
+
+    def test_what_is_kept_is_read_back(self, tmp_path):
+        found = self.found("many", "roofline")
+        for part, measured in found.items():
+            (tmp_path / f"{part}.json").write_text(json.dumps(measured))
+        assert measure.page(measure.read(tmp_path)) == measure.page(found)
+
+    def test_an_unknown_part_is_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            measure.main(["speed"])
+        assert "no part speed" in capsys.readouterr().err
+
+
+class TestMetaStep:
+    def test_medians_and_ratios(self):
+        row = "| 64 | 5 | second | 10.00 ms | 40.00 ms | 150.00 ms | – | – | 15.0 | 3 |"  # noqa: RUF001
+        assert row in told(meta_step.section, steps_found())
+
+    @pytest.mark.parametrize(
+        ("row", "line"),
+        [
+            ({}, "Target met: 64 listeners, 5 steps: 14 times learn2learn; found 15.0"),
+            (
+                {"learn2learn": 0.1},
+                "Target **missed**: 64 listeners, 5 steps: 14 times",
+            ),
+            ({}, "Target met: never slower than PyTorch; found 15.0 times at 64"),
+            (
+                {"higher": 0.005},
+                "Target **missed**: never slower than PyTorch; found 0.5",
+            ),
+        ],
+    )
+    def test_targets_are_judged(self, row, line):
+        assert line in told(meta_step.section, steps_found(step_row(**row)))
+
+    @pytest.mark.parametrize(("megabytes", "word"), [(99, "met"), (128, "**missed**")])
+    def test_memory_is_judged(self, megabytes, word):
+        said = told(meta_step.section, steps_found(dual=megabytes * 1e6))
+        assert f"Target {word}: temporary memory below 100 MB" in said
+
+    def test_absent_peers_are_named(self):
+        said = told(meta_step.section, steps_found(step_row(learn2learn=None)))
+        assert "`learn2learn` was not installed." in said
+        assert "never slower" not in said
+
+    def test_the_grid_is_that_of_the_target(self):
+        asked = {(c.tasks, c.steps) for c in meta_step.cases() if c.order == "second"}
+        assert asked == {(t, s) for t in (1, 4, 16, 64, 256) for s in (1, 5, 10)}
+
+    def test_rates_and_parameters_are_compared_apart(self):
+        wanted = {"a": np.array([100.0]), "rate/a": np.array([1.0])}
+        found = {**wanted, "rate/a": np.array([1.1])}
+        assert meta_step.worst_error(found, wanted) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(None, 0), (1e-6, 0), (1e-4, 1), (math.nan, 1)]
 )
 def test_differing_results_fail(error, code, capsys):
-    assert measure.tell_differences([row(error=error)]) == code
-    assert ("results differ: one" in capsys.readouterr().err) == bool(code)
+    found = {"adaptation": adapted(error=error)}
+    if error is not None:
+        found["meta_step"] = steps_found(step_row(errors=error))
+    assert measure.tell_differences(found) == code
+    said = capsys.readouterr().err
+    assert ("results differ: one" in said) == bool(code)
+    assert ("results differ: meta-step, 64 listeners" in said) == bool(code)
+
+
+class TestAdaptation:
+    def test_medians_and_their_ratio(self):
+        said = told(adaptation.section, adapted())
+        assert "| one | 3.00 ms | 6.00 ms | 2.00 | 3 | 1e-07 |" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(2e-4, "met"), (4e-4, "**missed**")])
+    def test_one_listener_is_judged_by_the_median(self, seconds, word):
+        said = told(adaptation.section, adapted([1e-5, seconds, seconds]))
+        assert f"Target {word}: one listener" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(1.4, "met"), (1.6, "**missed**")])
+    def test_ten_thousand_are_judged(self, seconds, word):
+        rows = [adaptation.Many(10_000, [seconds], 10**9)._asdict()]
+        said = told(adaptation.section_many, {"rows": rows})
+        assert f"Target {word}: 10,000 listeners" in said
+        assert "1.00 GB" in said
+
+    def test_an_absent_peer_is_named(self):
+        said = told(adaptation.section, adapted(torch=None, error=None))
+        assert "PyTorch was not installed" in said
+        assert "| one | 3.00 ms | – | – | 3 | – |" in said  # noqa: RUF001
+
+
+class TestGrowth:
+    @pytest.mark.parametrize("b", [-0.5, 0.0, 1.0])
+    def test_the_exponent_is_that_of_the_power_law(self, b):
+        assert growth.exponent(curve(b=b)) == pytest.approx(b)
+
+    @pytest.mark.parametrize(
+        ("changed", "line"),
+        [
+            (curve(), "Target met: cost of a listener flat"),
+            (curve(b=0.1), "Target **missed**: cost of a listener flat"),
+            (curve("inner steps", b=0.9), "Target met: adapt and predict sub-linear"),
+            (curve("inner steps", b=1.1), "Target **missed**: adapt and predict sub-"),
+            (
+                curve("clips", "pretraining epoch", 0.2),
+                "Target **missed**: pretraining",
+            ),
+        ],
+    )
+    def test_targets_are_judged(self, changed, line):
+        assert line in "\n".join(growth.verdicts([changed]))
+
+    def test_flatness_is_judged_from_64_listeners_on(self):
+        uneven = growth.Curve("listeners", "adapt and predict", [16, 64, 100_000],
+                              [9.0, 1.1, 1.0])  # fmt: skip
+        assert growth.spread(uneven, 64) == pytest.approx(1.1)
+
+    def test_every_curve_is_drawn_with_its_exponent(self):
+        fig = growth.draw(CURVES)
+        legends = [
+            text.get_text() for ax in fig.axes for text in ax.get_legend().get_texts()
+        ]
+        assert len(fig.axes) == 4
+        assert sorted(set(legends)) == [
+            "adapt and predict, exponent +0.00", "meta-step, exponent +0.00",
+        ]  # fmt: skip
+        assert len(legends) == len(CURVES)
+
+    def test_curves_are_told_apart_in_grey(self):
+        styles = growth.STYLES.values()
+        for cue in zip(*styles, strict=True):
+            assert len(set(cue)) == len(growth.STYLES)
+
+
+class TestMetaTraining:
+    @pytest.mark.parametrize(("seconds", "word"), [(59.0, "met"), (61.0, "**missed**")])
+    def test_the_target_is_judged(self, seconds, word):
+        said = told(meta_training.section, trained(seconds))
+        assert f"Target {word}: within 60 s" in said
+
+    def test_a_smaller_run_is_not_judged(self):
+        assert "Target" not in told(meta_training.section, trained(listeners=64))
+
+    @pytest.mark.parametrize(
+        ("losses", "count"), [((2, 1), 0), ((1, 2), 1), ((2, math.nan), 1)]
+    )
+    def test_training_that_does_not_train_fails(self, losses, count):
+        assert len(meta_training.wrong(trained(losses=losses))) == count
+
+
+class TestRoofline:
+    def test_shares_are_of_the_measured_peaks(self):
+        said = told(roofline.section, ROOF)
+        reached = roofline.operations(256, 5) / 0.1
+        assert f"{reached / 1e9:,.1f} GFLOP/s, {reached / 1e11:.0%} of JAX" in said
+        assert f"{roofline.traffic(256) / 0.1 / 1e10:.0%} of that copy" in said
+
+    def test_the_shared_kernel_dominates(self):
+        shared = 2 * 2 * 256 * 32 * 768 * 256
+        assert shared < roofline.operations(256, 5) < 1.5 * shared
 
 
 def test_the_error_is_relative_to_the_largest_value():
@@ -58,7 +282,18 @@ def test_calls_take_turns():
     assert [len(seconds) for seconds in times] == [3, 3]
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(0.001, 50), (1.0, 10), (60.0, 3)])
+def test_slow_calls_are_repeated_less(seconds, count):
+    assert workload.visits(seconds, 10.0) == count
+
+
 def test_every_clip_has_a_label():
     listeners = workload.make_listeners(5)
     assert listeners.targets.sum(-1).min() >= 1
+    assert listeners.query_targets.sum(-1).min() >= 1
     assert listeners.support.shape == (5, workload.SUPPORT, 1, workload.WIDTH)
+
+
+def test_a_table_is_markdown():
+    assert tables.table(["a", "b"], [["1", "2"]]) == ["| a | b |", "|---|---|",
+                                                     "| 1 | 2 |"]  # fmt: skip

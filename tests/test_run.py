@@ -402,7 +402,7 @@ class TestSweep:
     def test_tables_without_a_sweep(self, door, tmp_path):
         process = door("--mode=tables", *SWEEP[1:], f"--workdir={tmp_path}")
         assert process.returncode == 2
-        assert "run the same config with --mode=sweep first" in process.stderr
+        assert "run --mode=sweep with these first" in process.stderr
 
     def test_a_dry_run_says_what_is_left(self, door, swept):
         process = door(*SWEEP, f"--workdir={swept}", "--dry_run")

@@ -25,7 +25,7 @@ POSITION_STATS = ("expected", "valid", "error")
 FLAT = 1e-12  # variances below this share of the mean square count as 0
 MAX_EXACT = 1e12  # larger values have squares without meaning
 _COORDINATE = re.compile(
-    r"(?<![\w.])[-+]?\d{1,9}(?:\.\d{1,12})?(?:e[-+]?\d{1,2})?(?![\w])"
+    r"(?<![\w.])[-+]?\d{1,9}(?:\.\d{1,40})?(?:e[-+]?\d{1,2})?(?![\w])"
 )
 _DEGREES = re.compile(r"deg(?:ree)?s?\b|°|\brad", re.I)
 
@@ -159,9 +159,19 @@ _RECORDS = {
 }  # fmt: skip
 
 
+def is_number(task: Task) -> bool:
+    """Tells whether an answer to a task is one number, not a place."""
+    return task.type == "regression" and task.metric in _RECORDS
+
+
+def unit_of(task: Task) -> str:
+    """Returns the unit in which the numbers of a task are compared, '' = none."""
+    return task.unit or _RECORDS[task.metric][2]
+
+
 def _number_metric(name: str, task: Task, profile: Profile) -> TextMetric:
-    compute, doc, unit, fields = _RECORDS[name]
-    unit = task.unit or unit
+    compute, doc, _, fields = _RECORDS[name]
+    unit = unit_of(task._replace(metric=name))
     measure = functools.partial(number_row, unit=unit, value_range=task.value_range)
     shown = "" if compute in (pearson, accuracy) else unit
     squared = f"{unit}^2" if unit and compute is mean_squared_error else shown

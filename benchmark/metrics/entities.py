@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmark.metrics.pairs import MAX_CHARACTERS, Pairs, overlap, read_pairs
+from benchmark.metrics.spans import TURN
 from benchmark.normalisers import english_v1
 
 # The combined labels of SLUE, and the finer ones of OntoNotes 5 that they stand for.
@@ -35,7 +36,7 @@ _KNOWN = frozenset(_LABELS) | frozenset(_OTHER_LABELS)
 
 FRAMES_PER_SECOND = 100
 MAX_SECONDS = 120.0  # no clip of the task is as long: what is later is no time
-_TIME = r"(?:(\d{1,2}):)?(\d{1,5}(?:\.\d{1,9})?)(?!\d|[.:]\d)"
+_TIME = r"(?:(\d{1,2}):)?(\d{1,5}(?:\.\d{1,40})?)(?!\d|[.:]\d)"
 _UNIT = r"\s{0,3}(?:s|sec|secs|seconds?)?\b"
 _LINK = r"(?:to|and|until|till|through|ends?|end_time|stop|at|time)"
 _BETWEEN = rf"\W{{0,9}}(?:{_LINK}\b\W{{0,9}}){{0,3}}"
@@ -106,7 +107,8 @@ def time_spans(text: str) -> Spans:
     by `MAX_SECONDS`.
     """
     spans, num_unread = [], 0
-    for found in _SPAN.finditer(text[:MAX_CHARACTERS]):
+    text = TURN.sub(r"(\2, \3)", text[:MAX_CHARACTERS])  # a phrase may be a number
+    for found in _SPAN.finditer(text):
         start, stop = _seconds(found[1], found[2]), _seconds(found[3], found[4])
         if start < stop <= MAX_SECONDS:
             frames = [round(time * FRAMES_PER_SECOND) for time in (start, stop)]

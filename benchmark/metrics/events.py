@@ -1,8 +1,8 @@
 """Metrics of answers that name times: who spoke when, events, notes, beats, pitches.
 
 Each is a function of sums over examples (`TextMetric`), so a score is that of the
-corpus. Builders take the task and the profile; both profiles are the same here, for of
-the released scripts only the names of the measures are known.
+corpus. Builders take the task and the profile. The profiles differ in what is read of a
+diarization; of the other released scripts only the names of the measures are known.
 """
 
 import functools
@@ -21,6 +21,7 @@ from benchmark.metrics.spans import (
     read_pitches,
     read_spans,
     read_times,
+    released_turns,
 )
 from benchmark.metrics.text import Profile, TextMetric
 from benchmark.typing import Task
@@ -192,6 +193,12 @@ def _diarization(reference: str, answer: str) -> Row:
     return Row(diarization_seconds(truth, said).tolist(), not truth, not said)
 
 
+def _released_diarization(reference: str, answer: str) -> Row:
+    truth, said = released_turns(reference).spans, released_turns(answer)
+    faulty = said.num_unread > 0 or not said.spans
+    return Row(diarization_seconds(truth, said.spans).tolist(), not truth, faulty)
+
+
 def _retrieval(reference: str, answer: str) -> Row:
     truth, said = read_spans(reference).spans, read_spans(answer).spans
     return Row((temporal_iou(truth, said), bool(truth)), not truth, not said)
@@ -245,12 +252,10 @@ def _editing(reference: str, answer: str) -> Row:
     """The overlap in time counts where the kind is right; without a span, 1."""
     truth, said = read_spans(reference).spans, read_spans(answer).spans
     kind = _kind(reference)
-    right = edit_type(reference, answer) if kind else True
+    expected = bool(truth or kind)
+    right = edit_type(reference, answer) if kind else expected
     overlap = temporal_iou(truth, said) if truth else float(not said)
-    readable = bool(said) or right
-    return Row(
-        (right * overlap, bool(truth or kind)), not (truth or kind), not readable
-    )
+    return Row((right * overlap, expected), not expected, not (said or right))
 
 
 def _editing_type(reference: str, answer: str) -> Row:
@@ -288,7 +293,9 @@ _RECORDS: tuple[Entry, ...] = (
 
 
 def _build(entry: Entry, task: Task, profile: Profile) -> TextMetric:
-    _, doc, stats, measure, compute, fields = entry
+    name, doc, stats, measure, compute, fields = entry
+    if profile == "parity" and name == "speaker_diarization":
+        measure, doc = _released_diarization, f"{doc} Reads '(speaker, 0.5, 2.3)' only."
     return record(task.metric, doc, stats, measure, compute, profile=profile, **fields)
 
 

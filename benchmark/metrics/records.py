@@ -7,12 +7,11 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmark.metrics import text as text_metrics
+from benchmark.metrics.pairs import MAX_CHARACTERS
 from benchmark.metrics.text import FLAGS, TextMetric
 
 Sums = Float[np.ndarray, "*sets stats"]
 Values = Float[np.ndarray, "*sets"] | np.floating
-
-MAX_CHARACTERS = 100_000  # of an answer; what follows is not read
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """Reads times, labelled spans and notes from the forms in which models write them.
 
-Read are JSON; RTTM lines; 'event_label: Speech, onset: 0.0, offset: 2.0'; and lines in
+Read are JSON; RTTM lines; the released form of turns, '(speaker, 0.5, 2.3)', in which a
+speaker may be a number; 'event_label: Speech, onset: 0.0, offset: 2.0'; and lines in
 which a label stands before or after its times: 'speaker 1: 0.5-2.3, 3.1 to 4.0',
 '[00:01 - 00:05] Speaker A', '0.5 2.3 dog'. Times are in seconds unless they name
 milliseconds or minutes. Nothing raises; what is no span is counted.
@@ -25,8 +26,8 @@ _LABELS = (*_LABEL, "speaker_id", "spk", "name", "type", "category", "edit")
 _UNITS = {"ms": 1e-3, "milliseconds": 1e-3, "millisecond": 1e-3, "msec": 1e-3,
           "min": 60.0, "minutes": 60.0, "minute": 60.0, "mins": 60.0}  # fmt: skip
 _TIME = (
-    r"(?<![\w.#])(?:(?P<{0}clock>\d{{1,3}}(?::\d{{2}}){{1,2}}(?:\.\d{{1,9}})?)"
-    r"|(?P<{0}sign>-)?(?P<{0}number>\d{{1,12}}(?:\.\d{{0,12}})?(?:e[-+]?\d{{1,3}})?))"
+    r"(?<![\w.#])(?:(?P<{0}clock>\d{{1,3}}(?::\d{{2}}){{1,2}}(?:\.\d{{1,40}})?)"
+    r"|(?P<{0}sign>-)?(?P<{0}number>\d{{1,12}}(?:\.\d{{0,40}})?(?:e[-+]?\d{{1,3}})?))"
     r"(?!:\d|\.?\d)\s?(?P<{0}unit>ms(?:ecs?)?|milliseconds?|min(?:ute)?s?|s(?:ec(?:ond)?s?)?)?"
     r"(?![a-z\d])"
 )
@@ -36,6 +37,11 @@ _TO = (
     r"(?:[_ ]?time)?)\"?(?:\s(?:at|of))?\s{0,3}[:=]?\s{0,3})?[\[(]?"
 )
 _PAIR = re.compile(_TIME.format("a") + _TO + _TIME.format("b"), re.I)
+TURN = re.compile(
+    r"\(\s{0,3}([^(),\n]{1,80}),\s{0,3}(\d[^\s(),]{0,60})\s?s?,"
+    r"\s{0,3}(\d[^\s(),]{0,60})\s?s?\s{0,3}\)"
+)
+_RELEASED_TURN = re.compile(r"\(([^\s,()]+),\s?([^\s,()]+),\s?([^\s,()]+)\)")
 _POINT = re.compile(_TIME.format("a"), re.I)
 _NUMBERED = re.compile(
     r"\b(speaker|spk|person|talker|voice|participant)[\s_#]{0,2}(\d{1,4})\b", re.I
@@ -93,9 +99,34 @@ def read_spans(text: str) -> Spans:
     text = wording.fold(re.sub(r"(?<!-)[<>]", " ", text))
     rows = _json_rows(text)
     found = [span for row in rows for span in _row_spans(row)]
-    found = found or list(_rttm(text)) or list(_lines(text))
+    found = found or list(_rttm(text)) or list(_turns(text)) or list(_lines(text))
+    return _kept(found)
+
+
+def released_turns(text: str) -> Spans:
+    """Reads '(speaker, 0.5, 2.3) ...' as the released script does, and nothing else.
+
+    That script raises on times that are no numbers, negative or reversed; here the turn
+    is left out and counted.
+    """
+    return _kept(
+        [
+            Span(_plain_number(start), _plain_number(end), speaker)
+            for speaker, start, end in _RELEASED_TURN.findall(re.sub(" +", " ", text))
+        ]
+    )
+
+
+def _kept(found: list[Span]) -> Spans:
     sound = [span for span in found if _sound(span)]
     return Spans(tuple(sound[:MAX_SPANS]), len(found) - len(sound))
+
+
+def _plain_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def read_times(text: str) -> tuple[float, ...]:
@@ -122,6 +153,7 @@ def read_notes(text: str) -> tuple[Note, ...]:
     """
     text = wording.fold(text)
     rows = [note for row in _json_rows(text) for note in _row_note(row)]
+    rows = rows or list(_turn_notes(text))
     if rows:
         return tuple(rows[:MAX_SPANS])
     marks = _note_marks(text)
@@ -187,11 +219,14 @@ def _sound(span: Span) -> bool:
 
 def _json_rows(text: str) -> list[Any]:
     """Returns the items of a JSON list or object, wherever it begins; [] if none."""
-    first = re.search(r"[\[{]\s*[\[{\"]", text[:2000])
+    first = re.search(r"[\[{]\s*[\[{\"']", text[:2000])
     if not first:
         return []
+    text = text[first.start() :]
+    if '"' not in text:  # as Python writes it
+        text = text.replace("'", '"')
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[first.start() :])
+        found, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):  # not JSON, or nested without end
         return []
     if isinstance(found, dict):
@@ -244,6 +279,12 @@ def _row_note(row: Any) -> Iterator[Note]:
         yield Note(onset, pitch)
 
 
+def _turn_notes(text: str) -> Iterator[Note]:
+    """'(60, 0.5, 1.0)' or '(C4, 0.5, 1.0)': pitch, onset, end."""
+    for name, onset, end in TURN.findall(text):
+        yield from _row_note({"pitch": name, "onset": onset, "end": end})
+
+
 def _field(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
     for key in keys:
         if key in row:
@@ -270,6 +311,14 @@ def _rttm(text: str) -> Iterator[Span]:
             length = _number(fields[4]) if len(fields) >= 6 else None
             if start is not None and length is not None:
                 yield Span(start, start + length, clean_label(fields[5]))
+
+
+def _turns(text: str) -> Iterator[Span]:
+    """'(speaker, 0.5, 2.3)': the first of the three is a name, be it a number."""
+    for name, *times in TURN.findall(text):
+        start, end = map(_number, times)
+        if start is not None and end is not None:
+            yield Span(start, end, wording.key(name))
 
 
 def _lines(text: str) -> Iterator[Span]:

@@ -158,7 +158,7 @@ def describe(summary: dict[str, Any]) -> str:
         if isinstance(value, dict):
             value = ", ".join(f"{name} {_short(item)}" for name, item in value.items())
         elif isinstance(value, list):
-            value = ", ".join(map(_short, value))
+            value = "; ".join(map(_short, value))  # they hold commas
         lines.append(f"  {key.replace('_', ' ')}: {_short(value) or '-'}")
     return "\n".join(lines)
 

@@ -8,14 +8,14 @@ same in every run, also where most clips are in the cache already.
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from benchmark.audio import SAMPLE_RATE
+from metaperser_jax import memory
 from metaperser_jax.encoders.encoder import Encoder, encode_pooled
 from metaperser_jax.typing import Params
 
@@ -144,7 +144,7 @@ def batch_size(length: int, max_samples: int, num_devices: int = 1) -> int:
     return num_devices * max(1, min(MAX_CLIPS, max_samples // length))
 
 
-def samples_budget(encoder: Encoder, params: Params, memory: float) -> int:
+def samples_budget(encoder: Encoder, params: Params, limit: float) -> int:
     """Returns how many samples a batch may have on one device.
 
     Memory that grows with a clip's length, faster at most where frames attend to each
@@ -154,13 +154,13 @@ def samples_budget(encoder: Encoder, params: Params, memory: float) -> int:
     Args:
       encoder: the encoder.
       params: of the encoder, arrays or their shapes.
-      memory: bytes that encoding may take beside the params.
+      limit: bytes that encoding may take beside the params.
     """
 
     def fits(samples: int) -> bool:
         rows = min(MAX_CLIPS, samples // SHORTEST)
         shapes = ((1, samples), (rows, SHORTEST))
-        return all(peak_bytes(encoder, params, *shape) <= memory for shape in shapes)
+        return all(peak_bytes(encoder, params, *shape) <= limit for shape in shapes)
 
     on_cpu = jax.default_backend() == "cpu"
     high = MAX_CPU_SAMPLES if on_cpu else MAX_SAMPLES
@@ -176,9 +176,8 @@ def samples_budget(encoder: Encoder, params: Params, memory: float) -> int:
 def peak_bytes(encoder: Encoder, params: Params, rows: int, length: int) -> int:
     """Estimates what encoding a batch takes at most, beside the params.
 
-    Adds up what is alive at each operation of the traced function, without running
-    or compiling it. XLA fuses operations: for the wav2vec 2.0 family it takes 0.5 to
-    1.1 times this, in bfloat16 on a CPU 0.1 GB more.
+    For the wav2vec 2.0 family XLA takes 0.5 to 1.1 times this, in bfloat16 on a CPU
+    0.1 GB more.
 
     Args:
       encoder: the encoder.
@@ -186,48 +185,9 @@ def peak_bytes(encoder: Encoder, params: Params, rows: int, length: int) -> int:
       rows: clips of the batch.
       length: padded samples of each.
     """
-    traced = jax.make_jaxpr(functools.partial(encode_pooled, encoder))(
+    return 4 * rows * length + memory.peak_bytes(
+        functools.partial(encode_pooled, encoder),
         params,
         jax.ShapeDtypeStruct((rows, length), jnp.float32),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
-    return _peak(traced.jaxpr) + 4 * rows * length
-
-
-def _peak(jaxpr: core.Jaxpr) -> int:
-    """Most bytes alive at once of what the operations return, one after the other."""
-    last_use = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in _variables(eqn)}
-    last_use |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, core.Var)}
-    alive, most = {}, 0
-    for i, eqn in enumerate(jaxpr.eqns):
-        made = {v: _num_bytes(v) for v in eqn.outvars}
-        inside = max((_peak(inner) for inner in _inner(eqn)), default=0)
-        most = max(most, sum(alive.values()) + max(inside, sum(made.values())))
-        alive |= made
-        for v in {*made, *_variables(eqn)}:
-            if last_use.get(v, -1) <= i:
-                alive.pop(v, None)
-    return most
-
-
-def _variables(eqn: core.JaxprEqn) -> list[core.Var]:
-    return [v for v in eqn.invars if isinstance(v, core.Var)]
-
-
-def _num_bytes(variable: Any) -> int:
-    shape = getattr(variable.aval, "shape", ())
-    dtype = getattr(variable.aval, "dtype", np.dtype(np.float32))
-    return math.prod(shape) * getattr(dtype, "itemsize", 4)
-
-
-def _inner(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    """Yields the functions that an operation calls."""
-    for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, core.ClosedJaxpr | core.Jaxpr)

@@ -30,16 +30,18 @@ from metaperser_jax import kernels, trees
 from metaperser_jax.kernels import FixedDense
 from metaperser_jax.meta import learning_rates as rates_lib
 from metaperser_jax.meta.inner_loop import InnerLoop, LossFn, inner_objective
-from metaperser_jax.typing import AdaptInfo, Array, Batch, Order, Params
+from metaperser_jax.typing import AdaptInfo, Array, Batch, MetaParams, Order, Params
 
 Leaves = dict[str, Any]  # path -> tensor
 
 
 class Prepared(NamedTuple):
-    """What the recursion reads of fixed inputs; the support rows come first."""
+    """What the recursion reads of fixed inputs: X of the support, R of the query."""
 
-    units: jax.Array  # [rows, units] rows @ W_0
-    gram: jax.Array | None  # [rows, support] rows @ X^T; None: the kernel stays W_0
+    units: jax.Array  # [support, units] X W_0
+    gram: jax.Array | None  # [support, support] X X^T; None: the kernel stays W_0
+    asked: jax.Array | None  # [query, units] R W_0; None: there is no query
+    cross: jax.Array | None  # [query, support] R X^T
 
 
 class State(NamedTuple):
@@ -91,8 +93,8 @@ def applies(
     if layer.kernel not in learning_rates:
         return fixed
     steps = 1 if fixed else jnp.shape(learning_rates[layer.kernel])[0]
-    num_rows = jnp.shape(support.mask)[-2] * steps
-    return always or num_rows <= jnp.shape(support.inputs)[-1]
+    num_rows = support.mask.shape[-2] * steps
+    return always or num_rows <= support.inputs.shape[-1]
 
 
 def has_fixed_inputs(layer: FixedDense, learning_rates: Mapping[str, Any]) -> bool:
@@ -114,14 +116,38 @@ def prepare(
     order: Order,
 ) -> Prepared:
     """Returns all products with the shared kernel, of the support and query rows."""
+    kernel = trees.flatten(params)[layer.kernel]
     rows = layer.inputs_fn(params, support.inputs)  # [support, width]
     seen = hold(rows, order)  # a part of the inner gradients
-    if query is not None:
-        more = layer.inputs_fn(params, query.inputs)
-        rows = jnp.concatenate([rows, more])  # [support + query, width]
-    kernel = trees.flatten(params)[layer.kernel]
-    gram = rows @ seen.T if layer.kernel in learning_rates else None
-    return Prepared(rows @ kernel, gram)
+    moves = layer.kernel in learning_rates
+    known = Prepared(rows @ kernel, rows @ seen.T if moves else None, None, None)
+    if query is None:
+        return known
+    more = layer.inputs_fn(params, query.inputs)  # [query, width]
+    return known._replace(asked=more @ kernel, cross=more @ seen.T if moves else None)
+
+
+def shared_part(layer: FixedDense, meta_params: MetaParams) -> MetaParams:
+    """Returns what the recursion itself reads of the shared parameters: no kernel."""
+    kernel = trees.flatten(meta_params.params)[layer.kernel]
+    stub = {layer.kernel: kernel[:0]}
+    return meta_params._replace(params=trees.replace(meta_params.params, stub))
+
+
+def split_learned(
+    layer: FixedDense, prepared: Prepared
+) -> tuple[Prepared, tuple[Any, Any]]:
+    """Returns the products that depend on parameters, and those that do not."""
+    if layer.reads:
+        return prepared, (None, None)
+    fixed = (prepared.gram, prepared.cross)
+    return prepared._replace(gram=None, cross=None), fixed
+
+
+def join(learned: Prepared, fixed: tuple[Any, Any]) -> Prepared:
+    """Undoes `split_learned`."""
+    gram, cross = fixed
+    return learned if gram is None else learned._replace(gram=gram, cross=cross)
 
 
 def run(
@@ -226,35 +252,33 @@ def _fixed_form(
     query: Batch | None,
 ) -> Form:
     """A is [support, units]; the recursion reads products computed before."""
-    units, gram = prepared
-    count = jnp.shape(support.mask)[-2]
 
-    def products(rows: slice, state: State) -> jax.Array:
+    def less(units: Any, gram: jax.Array | None, state: State) -> kernels.Products:
         if gram is None:
-            return units[rows]
-        return units[rows] - gram[rows] @ state.coefficients
+            return kernels.Products(units)
+        return kernels.Products(units - gram @ state.coefficients)
 
     def add(state: State, moved: jax.Array, _others: Leaves, _number: Any) -> State:
         return state._replace(coefficients=state.coefficients + moved)
 
     def penalty(state: State) -> jax.Array:
-        assert gram is not None
-        return jnp.sum(state.coefficients * (gram[:count] @ state.coefficients))
+        assert prepared.gram is not None
+        return jnp.sum(state.coefficients * (prepared.gram @ state.coefficients))
 
     def result(others: Leaves, state: State) -> Params:
         adapted = trees.replace(params, others)
         if query is not None:
-            asked = kernels.Products(products(slice(count, None), state))
+            asked = less(prepared.asked, prepared.cross, state)
             return trees.replace(adapted, {layer.kernel: asked})
-        if gram is None:
+        if prepared.gram is None:
             return adapted
         rows = layer.inputs_fn(params, support.inputs)
         return _with_entries(layer, adapted, rows, state.coefficients)
 
-    start = State(jnp.zeros((count, units.shape[-1]), units.dtype))
+    start = State(jnp.zeros_like(prepared.units))
     return Form(
         start,
-        lambda state: kernels.Products(products(slice(count), state)),
+        lambda state: less(prepared.units, prepared.gram, state),
         add,
         penalty,
         result,

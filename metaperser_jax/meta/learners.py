@@ -5,6 +5,7 @@ over parameters and a batch; it knows neither audio nor the model. The construct
 need more of the model say so in their arguments.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
@@ -156,7 +157,7 @@ def maml(
         )
 
     def task_loss(
-        meta_params: MetaParams, episode: Episode, order: Order, prepared: Any
+        meta_params: MetaParams, episode: Episode, order: Order, prepared: Any = None
     ) -> tuple[jax.Array, AdaptInfo]:
         weights = multi_step_weights
         params, info, losses = run(
@@ -170,16 +171,51 @@ def maml(
             return loss_fn(params, episode.query), info
         return jnp.asarray(weights, losses.dtype) @ losses, info
 
-    def prepare(meta_params: MetaParams, episode: Episode, order: Order) -> Any:
-        if layer is None or not is_dual(meta_params, episode.support):
-            return None
-        if not dual.has_fixed_inputs(layer, meta_params.learning_rates):
-            return None
-        return dual.prepare(layer, *meta_params, *episode, order)
+    general_loss = _episodic(task_loss, task_chunk)
 
-    return MetaLearner(
-        init, adapt_fn, _episodic(task_loss, task_chunk, prepare), adapt_for
-    )
+    def meta_loss(
+        meta_params: MetaParams,
+        episodes: Any,
+        *,
+        order: Order = "first",
+        read: ReadFn = _as_it_is,
+        weights: Array | None = None,
+    ) -> tuple[jax.Array, MetaInfo]:
+        def general() -> tuple[jax.Array, MetaInfo]:
+            return general_loss(
+                meta_params, episodes, order=order, read=read, weights=weights
+            )
+
+        support, _ = jax.eval_shape(read, jax.tree.map(lambda x: x[0], episodes))
+        if layer is None or not is_dual(meta_params, support):
+            return general()
+        if not dual.has_fixed_inputs(layer, meta_params.learning_rates):
+            return general()
+
+        def one(shared: MetaParams, learned: Any, task: Any) -> tuple[jax.Array, Any]:
+            episode, fixed = task
+            prepared = dual.join(learned, fixed)
+            return task_loss(shared, read(episode), order, prepared)
+
+        prepare_fn = functools.partial(dual.prepare, layer, *meta_params, order=order)
+        prepared = jax.vmap(lambda task: prepare_fn(*read(task)))(episodes)
+        learned, fixed = dual.split_learned(layer, prepared)
+        loss, per_task, infos = inner_loop.mean_over_tasks(
+            one,
+            dual.shared_part(layer, meta_params),
+            learned,
+            (episodes, fixed),
+            task_chunk or DUAL_CHUNK,
+            weights,
+        )
+        support_losses = trees.average(infos.support_losses, weights)
+        return loss, MetaInfo(loss, support_losses, per_task)
+
+    return MetaLearner(init, adapt_fn, meta_loss, adapt_for)
+
+
+def _as_it_is(episode: Episode) -> Episode:
+    return episode
 
 
 def _check_maml(
@@ -208,30 +244,22 @@ def _check_maml(
 def _episodic(
     task_loss: Callable[..., tuple[jax.Array, AdaptInfo]],
     task_chunk: int | None = None,
-    prepare: Callable[..., Any] = lambda meta_params, episode, order: None,
 ) -> Callable[..., tuple[jax.Array, MetaInfo]]:
-    """Lifts the loss of one task to the mean over the tasks of a meta-batch.
-
-    What `prepare` gives is computed for all tasks at once, the rest in chunks.
-    """
+    """Lifts the loss of one task to the mean over the tasks of a meta-batch."""
 
     def meta_loss(
         meta_params: MetaParams,
         episodes: Any,
         *,
         order: Order = "first",
-        read: ReadFn = lambda episode: episode,
+        read: ReadFn = _as_it_is,
         weights: Array | None = None,
     ) -> tuple[jax.Array, MetaInfo]:
-        prepared = jax.vmap(lambda e: prepare(meta_params, read(e), order))(episodes)
-        chunk = task_chunk or (None if prepared is None else DUAL_CHUNK)
+        def one(task: Any) -> tuple[jax.Array, AdaptInfo]:
+            return task_loss(meta_params, read(task), order)
 
-        def one(task: tuple[Any, Any]) -> tuple[jax.Array, AdaptInfo]:
-            return task_loss(meta_params, read(task[0]), order, task[1])
-
-        per_task, infos = inner_loop.over_tasks(one, (episodes, prepared), chunk)
-        loss = trees.average(per_task, weights)
-        support_losses = trees.average(infos.support_losses, weights)
+        per_task, infos = inner_loop.over_tasks(one, episodes, task_chunk)
+        loss, support_losses = trees.average((per_task, infos.support_losses), weights)
         return loss, MetaInfo(loss, support_losses, per_task)
 
     return meta_loss
@@ -255,7 +283,7 @@ def _adapts_without_steps(
         return (*adapt(meta_params, support, order=order), None)
 
     def task_loss(
-        meta_params: MetaParams, episode: Episode, order: Order, _prepared: Any
+        meta_params: MetaParams, episode: Episode, order: Order
     ) -> tuple[jax.Array, AdaptInfo]:
         params, info = adapt(meta_params, episode.support, order=order)
         return loss_fn(params, episode.query), info
@@ -312,7 +340,7 @@ def reptile(
         episodes: Any,
         *,
         order: Order = "first",
-        read: ReadFn = lambda episode: episode,
+        read: ReadFn = _as_it_is,
         weights: Array | None = None,
     ) -> tuple[jax.Array, MetaInfo]:
         def one(task: Any) -> tuple[jax.Array, jax.Array, AdaptInfo]:

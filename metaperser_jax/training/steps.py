@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from metaperser_jax import memory, trees
 from metaperser_jax import mesh as meshes
-from metaperser_jax import trees
 from metaperser_jax.data.pools import DevicePool, read_episode
 from metaperser_jax.meta.inner_loop import LossFn
 from metaperser_jax.meta.learners import MetaLearner
@@ -53,21 +53,9 @@ def make_meta_train_step(
         *,
         order: Order,
     ) -> tuple[TrainState, Metrics]:
-        def averages(whole: Any, episodes: Any, weights: Any) -> Any:
-            meta_params, pool = whole
-            options = {"order": order, "weights": weights}
-            if pool is not None:
-                options["read"] = functools.partial(read_episode, pool)
-
-            def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
-                return learner.meta_loss(meta_params, episodes, **options)
-
-            grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-            (_, info), grads = grad_fn(meta_params)
-            return info.query_loss, grads
-
-        whole = (state.meta_params, pool)
-        query_loss, grads = meshes.mean_over(mesh, averages, whole, episodes)
+        query_loss, grads = meta_gradient(
+            learner, state.meta_params, episodes, pool, order, mesh
+        )
         state, finite = apply_if_finite(state, grads, query_loss, tx)
         metrics = {
             "query_loss": query_loss,
@@ -77,6 +65,50 @@ def make_meta_train_step(
         return state, metrics
 
     return meta_train_step
+
+
+def meta_gradient(
+    learner: MetaLearner,
+    meta_params: MetaParams,
+    episodes: Episode | EpisodeRows,
+    pool: DevicePool | None,
+    order: Order,
+    mesh: Mesh | None = None,
+) -> tuple[jax.Array, MetaParams]:
+    """Returns the query loss [] and the gradient; see `make_meta_train_step`."""
+
+    def averages(whole: Any, episodes: Any, weights: Any) -> Any:
+        meta_params, pool = whole
+        options = {} if weights is None else {"weights": weights}
+        if pool is not None:
+            options["read"] = functools.partial(read_episode, pool)
+
+        def loss_fn(meta_params: MetaParams) -> tuple[jax.Array, MetaInfo]:
+            return learner.meta_loss(meta_params, episodes, order=order, **options)
+
+        (_, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(meta_params)
+        return jnp.asarray(info.query_loss), grads
+
+    return meshes.mean_over(mesh, averages, (meta_params, pool), episodes)
+
+
+def meta_gradient_bytes(
+    learner: MetaLearner,
+    meta_params: MetaParams,
+    episodes: Episode | EpisodeRows,
+    pool: DevicePool | None,
+    order: Order,
+    mesh: Mesh | None = None,
+) -> int:
+    """Estimates what `meta_gradient` takes at most, from arrays or their shapes.
+
+    Over a mesh it is what each device takes for its share of the tasks.
+    """
+
+    def gradient(meta_params: MetaParams, episodes: Any, pool: Any) -> Any:
+        return meta_gradient(learner, meta_params, episodes, pool, order, mesh)
+
+    return memory.peak_bytes(gradient, meta_params, episodes, pool)
 
 
 def apply_if_finite(

@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -83,20 +82,6 @@ def test_ranks_are_those_of_scipy(values):
     assert aggregate.ranks(values, "higher") == list(flipped)
 
 
-def test_the_interval_of_a_mean_is_that_of_independent_parts(rng):
-    parts = [aggregate.Corrected(0.5, 0.4, 0.6)] * 4
-    low, high = aggregate.mean_interval(parts)
-    assert (low + high) / 2 == pytest.approx(0.5)
-    assert high - low == pytest.approx(0.2 / 2)
-    drawn = rng.normal(0.5, 0.1 / 1.959964, (4, 100_000)).mean(axis=0)
-    assert np.quantile(drawn, 0.975) == pytest.approx(high, abs=2e-3)
-    perfect = [aggregate.Corrected(1.0, 0.9, 1.0)] * 4
-    assert aggregate.mean_interval(perfect) == pytest.approx((0.95, 1.0))
-    assert aggregate.mean_interval([]) == (None, None)
-    unknown = aggregate.Corrected(0.5, None, None)
-    assert aggregate.mean_interval([*parts, unknown]) == (None, None)
-
-
 TASKS = {
     t.name: t
     for t in (
@@ -153,6 +138,13 @@ def test_the_domain_score_leaves_out_zero_baselines_and_what_was_never_read():
         "b1: no answer could be read",
         "m1: the baseline has no value",
     )
+
+
+def test_a_negative_baseline_has_no_gain_that_means_anything():
+    found = groups_of([score("a1", 0.6)], [score("a1", -0.1)])["m", "", ""]
+    assert (found.relative_gain, found.num_gains) == (None, 0)
+    message = "a1: the baseline is negative: the gain would change its sign"
+    assert found.left_out == (message,)
 
 
 def test_the_baseline_against_itself_gains_nothing():

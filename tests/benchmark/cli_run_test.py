@@ -10,10 +10,10 @@ import pytest
 
 from benchmark import cli_run
 from benchmark.errors import InputError, MachineError, Problems
-from benchmark.instances import write_instance
 from benchmark.models.base import encode_wav
 from benchmark.scoring import read_verdicts
 from benchmark.typing import Audio, Example
+from benchmark.writing import write_instance
 from tests.benchmark.stub import error, said, serve, user_text
 
 INSTANCE = "SuperbER_RAVDESS"
@@ -149,8 +149,16 @@ class TestRun:
     )
     def test_refuses_numbers_that_make_no_sense(self, data, call, argument, capsys):
         with pytest.raises(SystemExit) as caught:
-            call("run", "--model=x", f"--data={data}", "--out=x", argument)
+            call("run", "--model=x", f"--data={data}", "--out=x.jsonl", argument)
         assert caught.value.code == 2
+        assert argument.partition("=")[0] in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a"])
+    def test_refuses_names_that_stand_for_another_form(self, data, call, name, capsys):
+        with pytest.raises(SystemExit) as caught:
+            call("run", "--model=x", f"--data={data}", f"--out={name}")
+        assert caught.value.code == 2
+        assert "ending in .jsonl" in capsys.readouterr().err
 
 
 class TestJudge:
@@ -248,6 +256,69 @@ class TestJudge:
         answers.write_text('{"instance": "X", "id": "1", "response": "y"}\n')
         with pytest.raises(InputError, match="no predictions for a known task"):
             self.judge(call, answers, data, yes)
+
+
+LENGTHS = "AudioDurationPrediction_NTUML2021"
+SECRET = "1234.5678"  # the reference, which no judge may see
+
+
+@pytest.fixture
+def lengths(data, tmp_path):
+    """Answers to a regression: two numbers, two for the judge, one missing."""
+    texts = ["3 s", "1,5 seconds", "a couple of seconds", "long", None]
+    examples = [
+        Example(f"{i}.wav", LENGTHS, f"How long is {i}?", (SECRET,))
+        for i in range(len(texts))
+    ]
+    write_instance(data / LENGTHS, examples, Problems())
+    path = tmp_path / "lengths.jsonl"
+    rows = [
+        {"instance": LENGTHS, "id": f"{i}.wav", "response": text, "model": "m"}
+        for i, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rewrite(body, number):
+    text = user_text(body)
+    token = re.search(r"<<<RESPONSE (\w+)>>>", text)[1]
+    return said(f"REWRITTEN {token}: {2 if 'couple' in text else 'N/A'}")
+
+
+class TestNumbers:
+    judge = TestJudge.judge
+
+    def test_are_asked_for_where_the_parser_finds_none(
+        self, call, lengths, data, capsys
+    ):
+        out, stub = self.judge(call, lengths, data, rewrite)
+        assert "4 answers, 2 for the judge" in capsys.readouterr().out
+        found = read_verdicts(out)[LENGTHS]
+        assert {name: (v.value, v.reason) for name, v in found.items()} == {
+            "2.wav": (2, "number: line"),
+            "3.wav": (None, "n/a"),
+        }
+        assert len(stub.bodies) == 2
+        assert SECRET not in json.dumps(stub.bodies)
+        _, stub = self.judge(call, lengths, data, rewrite)
+        assert stub.bodies == []
+
+    def test_of_all_answers_are_compared_with_the_parsers(
+        self, call, lengths, data, capsys
+    ):
+        three = lambda body, n: said('{"rewritten": "3"}')  # noqa: E731
+        self.judge(call, lengths, data, three, "--judge=always")
+        assert "the same number as the parser: 1 of 2" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("value", ["true", '"3"', "NaN", "1e999"])
+    def test_in_a_file_of_verdicts_are_numbers(self, lengths, value):
+        path = lengths.with_name("verdicts.jsonl")
+        path.write_text(
+            f'{{"instance": "I", "id": "1", "correct": null, "value": {value}}}\n'
+        )
+        with pytest.raises(InputError, match="'value' is"):
+            read_verdicts(path)
 
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"

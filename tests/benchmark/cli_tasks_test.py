@@ -69,7 +69,7 @@ def test_all_tasks_are_listed_in_a_hundred_columns(run):
         (["--type", "regression"], "11 of 181 tasks, 15 instances"),
         (["--domain", "safety"], "10 of 181 tasks, 10 instances"),
         (["--metric", "sacre_bleu"], "2 of 181 tasks, 2 instances"),
-        (["--domain", "nowhere"], "0 of 181 tasks, 0 instances"),
+        (["--domain", "safety", "--type", "regr"], "0 of 181 tasks, 0 instances"),
     ],
 )
 def test_tasks_are_chosen(run, flags, tail):
@@ -174,8 +174,12 @@ def test_which_task_a_folder_holds(run, tmp_path):
     assert fold in run("validate", source, "--instance", fold)[1]
     with pytest.raises(InputError, match="no such folder"):
         run("validate", f"DynamicSuperb/{NAME}")
+    for more in ((), ("--task", NAME)):
+        with pytest.raises(InputError, match="absent: no such folder"):
+            run("validate", tmp_path / "absent", *more)
+    out = ("--out", tmp_path / "out")
     with pytest.raises(InputError, match="no dataset such as"):
-        run("validate", tmp_path / "absent", "--task", NAME)
+        run("prepare", tmp_path / "absent", "--task", NAME, *out)
 
 
 def test_the_folder_of_a_task_of_ones_own_needs_no_flags(run, tmp_path):

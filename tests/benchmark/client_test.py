@@ -340,6 +340,28 @@ class TestKeys:
         assert KEY not in json.dumps(reply)
         assert "[key]" in json.dumps(reply)
 
+    @pytest.mark.parametrize("status", [200, 400])
+    @pytest.mark.parametrize(
+        ("plain", "escaped"),
+        [("/", r"\/"), ("/", r"\u002f"), ("k", r"\u006B"), ("\\", r"\\"), ('"', r"\"")],
+    )
+    def test_do_not_come_back_in_the_escapes_of_json(
+        self, plain, escaped, status, monkeypatch
+    ):
+        key = f"s{plain}-test{plain}0123456789"
+        monkeypatch.setenv("SOME_KEY", key)
+        act = said("QUOTED") if status == 200 else error(status, "QUOTED")
+        quoted = key.replace(plain, escaped).encode()
+        act = act._replace(body=act.body.replace(b"QUOTED", quoted))
+        reply, _ = ask(in_turn(act), key_variable="SOME_KEY")
+        assert (reply.text or reply.reason.removeprefix("HTTP 400: ")) == "[key]"
+
+    @pytest.mark.parametrize("key", ["EMPTY", "none", "1"])
+    def test_that_are_no_secrets_change_no_answer(self, key, monkeypatch):
+        monkeypatch.setenv("SOME_KEY", key)
+        reply, _ = ask(in_turn(said(f"It is {key}.")), key_variable="SOME_KEY")
+        assert reply.text == f"It is {key}."
+
     @pytest.mark.parametrize("value", ["abc\ndef", "a b", "schl\u00fcssel"])
     def test_that_cannot_be_keys_are_refused_unseen(self, value, monkeypatch):
         monkeypatch.setenv("SOME_KEY", value)

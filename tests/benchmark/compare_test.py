@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmark import compare, intervals, results, score
+from benchmark import compare, intervals, measures, results
 from benchmark.errors import InputError
 from tests.benchmark.scored import CLOSED, TASKS, WORDS, write_model
 
@@ -77,6 +77,7 @@ def test_what_only_one_model_has_is_left_out_and_told(tmp_path):
     assert told == [
         ("Genders", "scored for a, not for b; left out"),
         ("Emotions", "10 examples that only one model was scored on; left out"),
+        ("Emotions", "the two were not scored alike: other data"),
     ]
 
 
@@ -93,7 +94,7 @@ def test_other_data_are_refused(tmp_path):
 def test_another_profile_is_refused(tmp_path, monkeypatch):
     write_model(tmp_path / "a", "a", 0.9, (WORDS,))
     monkeypatch.setattr(
-        "tests.benchmark.scored.SETTINGS", score.Settings("parity", num_resamples=9)
+        "tests.benchmark.scored.SETTINGS", measures.Settings("parity", num_resamples=9)
     )
     write_model(tmp_path / "b", "b", 0.9, (WORDS,))
     with pytest.raises(InputError, match="a: strict, b: parity"):
@@ -119,3 +120,30 @@ def test_errors_alone_are_plotted_too(tmp_path):
     write_model(tmp_path / "b", "b", 0.5, (WORDS,))
     found = compare.compare(tmp_path / "a", tmp_path / "b", num_resamples=20)
     assert b"<svg" in compare.plot(found)
+
+
+def test_a_task_without_a_value_is_left_out_and_told(tmp_path):
+    duration = WORDS._replace(
+        name="Seconds", type="regression", metric="audio_duration_prediction",
+        instances=("Seconds",), value_range=(0.0, float("inf")),
+    )  # fmt: skip
+    for name in "ab":
+        given = (CLOSED, duration)
+        write_model(tmp_path / name, name, 0.9, given, references=("2",))
+    found = compare.compare(tmp_path / "a", tmp_path / "b", num_resamples=20)
+    assert [one.task for one in found.differences] == ["Emotions"]
+    told = [(row.kind, row.where, row.message) for row in found.problems.rows]
+    message = "a and b: no answer that gives a value; left out"
+    assert told == [("no_value", "Seconds", message)]
+    json.loads(compare.as_json(found))
+    write_model(tmp_path / "c", "c", 0.9, (duration,), references=("2",))
+    with pytest.raises(InputError, match=r"with a value each .Seconds"):
+        compare.compare(tmp_path / "c", tmp_path / "c")
+
+
+def test_scores_of_another_judge_are_told(tmp_path):
+    write_model(tmp_path / "a", "a", 0.9, (CLOSED,), talk="I judge it as {}.")
+    write_model(tmp_path / "b", "b", 0.9, (CLOSED,), talk="none of them, {0:.0}")
+    found = compare.compare(tmp_path / "a", tmp_path / "b", num_resamples=20)
+    (row,) = found.problems.rows
+    assert row.message == "the two were not scored alike: other judge"

@@ -34,20 +34,51 @@ def test_replicates_have_the_spread_of_resampled_examples(distinct, rng):
     assert np.std(drawn) == pytest.approx(values.std() / 6000**0.5, rel=0.08)
 
 
+def never_count(monkeypatch):
+    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 0)
+    monkeypatch.setattr(intervals, "EQUAL_ROWS", 10**9)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.1, 0.2, 0.1], [3.0] * 5, [1e15, 1e15 + 1, 1e15], [1e308, 1.0, 1e308]],
+)
+def test_equal_rows_are_found_and_no_other(values):
+    statistics = as_statistics(values)
+    rows, counts = intervals._distinct(statistics)
+    expected = np.unique(statistics, axis=0, return_counts=True)
+    np.testing.assert_array_equal(rows, expected[0])
+    np.testing.assert_array_equal(counts, expected[1])
+
+
+def test_counts_are_drawn_of_many_rows_if_most_are_equal(rng):
+    few = as_statistics(rng.integers(0, 3000, 60_000))
+    assert len(intervals._distinct(few)[0]) == 3000
+    assert intervals._distinct(as_statistics(rng.integers(0, 6000, 60_000))) is None
+    assert intervals._distinct(as_statistics([1.0, math.nan])) is None
+
+
 def test_both_ways_of_drawing_give_the_same_distribution(rng, monkeypatch):
     units = as_statistics(rng.integers(0, 4, 300) / 3)
     fast = intervals.replicates(mean_of, units, 4000, 1)
-    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 1)
+    never_count(monkeypatch)
     slow = intervals.replicates(mean_of, units, 4000, 1)
     assert scipy.stats.ks_2samp(fast, slow).pvalue > 1e-3
 
 
 def test_a_block_at_a_time_draws_as_many_samples_as_asked(rng, monkeypatch):
-    monkeypatch.setattr(intervals, "DISTINCT_LIMIT", 1)
+    never_count(monkeypatch)
     monkeypatch.setattr(intervals, "_BLOCK_CELLS", 70)
     sums = intervals.resampled_sums(as_statistics(rng.normal(size=10)), 33, 0)
     assert sums.shape == (33, 2)
     assert np.all(sums[:, 1] == 10)
+
+
+def test_blocks_of_counts_change_nothing(rng, monkeypatch):
+    units = as_statistics(rng.integers(0, 5, 100))
+    whole = intervals.resampled_sums(units, 33, 0)
+    monkeypatch.setattr(intervals, "_BLOCK_CELLS", 50)
+    np.testing.assert_array_equal(intervals.resampled_sums(units, 33, 0), whole)
 
 
 def test_the_same_seed_gives_the_same_replicates(rng):
@@ -134,7 +165,8 @@ def test_a_swap_test_of_many_units_agrees_with_the_t_test(rng):
 def test_equal_models_do_not_differ(rng):
     statistics = as_statistics(rng.random(40) < 0.5)
     found = intervals.compare_paired(mean_of, statistics, statistics, binary=True)
-    assert found.difference == found.low == found.high == 0
+    assert found.difference == 0
+    assert -0.1 < found.low < 0 < found.high < 0.1
     assert (found.p_value, found.test) == (1.0, "mcnemar")
 
 
@@ -157,3 +189,39 @@ def test_a_paired_interval_is_sharper_than_two_of_their_own(rng):
     paired = intervals.compare_paired(mean_of, a, b)
     alone = intervals.interval(intervals.replicates(mean_of, a))
     assert paired.high - paired.low < 0.3 * (alone[1] - alone[0])
+
+
+def test_the_interval_of_a_mean_is_that_of_independent_parts(rng):
+    parts = [(0.5, 0.4, 0.6)] * 4
+    low, high = intervals.mean_interval(parts)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low == pytest.approx(0.2 / 2)
+    drawn = rng.normal(0.5, 0.1 / 1.959964, (4, 100_000)).mean(axis=0)
+    assert np.quantile(drawn, 0.975) == pytest.approx(high, abs=2e-3)
+    assert intervals.mean_interval([(1.0, 0.9, 1.0)] * 4) == pytest.approx((0.95, 1.0))
+    assert intervals.mean_interval([]) == (None, None)
+    assert intervals.mean_interval([*parts, (0.5, None, None)]) == (None, None)
+
+
+def test_pairs_that_never_differ_claim_no_certainty():
+    ones, zeros = (np.stack([np.full(5, v), np.ones(5)], axis=1) for v in (1.0, 0.0))
+    for a, b, difference in ((ones, zeros, 1), (ones, ones, 0), (zeros, ones, -1)):
+        found = intervals.compare_paired(
+            lambda s: s[..., 0] / s[..., 1], a, b, num_resamples=50, binary=True
+        )
+        assert found.difference == difference
+        other = 1 - intervals.wilson(1.0, 5)[0]  # share of pairs of another kind
+        assert found.low == pytest.approx(max(-1, difference - other))
+        assert found.high == pytest.approx(min(1, difference + other))
+
+
+def test_swaps_follow_the_seed(rng):
+    a, b = (np.stack([rng.random(30), np.ones(30)], axis=1) for _ in range(2))
+    values = [
+        intervals.compare_paired(
+            lambda s: s[..., 0] / s[..., 1], a, b, num_resamples=20, seed=seed
+        ).p_value
+        for seed in (0, 0, 1, 2)
+    ]
+    assert values[0] == values[1]
+    assert len(set(values)) > 1

@@ -1,8 +1,11 @@
 """Lines that are on disk survive a kill; a line that was cut harms no other."""
 
 import concurrent.futures
+import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -32,6 +35,29 @@ class TestAppend:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: journal.append(path, {"i": i}), range(64)))
         assert sorted(record["i"] for record in journal.read(path)) == list(range(64))
+
+    def test_of_one_thread_does_not_wait_for_the_disk_of_another(
+        self, path, monkeypatch
+    ):
+        written, fsync = threading.Event(), os.fsync
+
+        def slow_disk(number):
+            assert written.wait(20)  # until the other line is there
+            fsync(number)
+
+        monkeypatch.setattr(journal.os, "fsync", slow_disk)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            done = [pool.submit(journal.append, path, {"i": i}) for i in range(2)]
+            end = time.monotonic() + 10
+            while not path.exists() or path.read_bytes().count(b"\n") < 2:
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.005)
+            held = len(list(journal.read(path)))
+            written.set()
+            for future in done:
+                future.result()
+        assert held == 2
 
     def test_says_where_it_cannot_write(self, tmp_path):
         with pytest.raises(MachineError, match="cannot be written"):
@@ -82,6 +108,16 @@ class TestLock:
         done = subprocess.run([sys.executable, "-c", code], check=False)
         assert done.returncode == -9
         with journal.lock(path):
+            pass
+
+    @pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
+    def test_is_not_taken_of_what_cannot_be_written(self, path, kind):
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/dev/full/none")
+        refused = pytest.raises((InputError, MachineError), match=path.name)
+        with refused, journal.lock(path):
             pass
 
     def test_says_where_it_cannot_be_taken(self, tmp_path):

@@ -21,13 +21,15 @@ from benchmark.judge import (
     JudgeSettings,
     agreement,
     count_outcomes,
+    equal_numbers,
     estimate,
     judge_answers,
     outcome,
+    verdict_of_number,
     verdict_of_parsed,
 )
-from benchmark.prompts import JudgeItem
-from benchmark.typing import Parsed, Verdict
+from benchmark.prompts import JudgeItem, NumberItem
+from benchmark.typing import Number, Parsed, Verdict
 from tests.benchmark.stub import Act, error, in_turn, said, serve, user_text
 
 KEY = "sk-test-0123456789abcdef"
@@ -97,8 +99,8 @@ class TestVerdicts:
         assert stub.bodies[0]["model"] == "stub"
 
     def test_are_asked_for_by_no_more_threads_than_allowed(self):
-        slow = lambda body, number: honest(body)._replace(delay=0.02)  # noqa: E731
-        _, stub = judge(slow, make_items(20), concurrency=3)
+        slow = lambda body, number: honest(body)._replace(delay=0.2)  # noqa: E731
+        _, stub = judge(slow, make_items(9), concurrency=3)
         assert 2 <= stub.most_at_once <= 3
 
     @pytest.mark.parametrize("response", [None, "", " \n"])
@@ -182,6 +184,89 @@ class TestOutcomes:
             with pytest.raises(kind, match=word):
                 list(judge_answers(make_items(50), client, settings()))
         assert len(stub.bodies) == 1
+
+    def test_a_long_wait_holds_up_no_ctrl_c(self):
+        act = error(503, headers=[("Retry-After", "60")])
+        started = time.monotonic()
+        with serve(lambda body, n: act if n else honest(body)) as stub:
+
+            def items():
+                yield from make_items(5)
+                while len(stub.bodies) < 2:
+                    time.sleep(0.01)
+                raise KeyboardInterrupt
+
+            verdicts = judge_answers(items(), make_client(stub.url), settings())
+            with pytest.raises(KeyboardInterrupt):
+                list(verdicts)
+        assert time.monotonic() - started < 30
+
+
+NUMBER_OUTCOMES = {
+    "a number": (said('{"rewritten": "12.5"}'), "number"),
+    "N/A": (said('{"rewritten": "N/A"}'), "n/a"),
+    "a verdict": (said('{"verdict": "YES"}'), "unparsable"),
+    "a range": (said("REWRITTEN: 3 to 4"), "unparsable"),
+    **{
+        name: OUTCOMES[name]
+        for name in ("prose", "empty", "cut", "a filter", "400", "500", "HTML")
+    },
+}
+
+
+class TestNumbers:
+    def items(self, count):
+        return [
+            NumberItem("Length", f"{i}.wav", "How long?", f"some {i} or so", "s")
+            for i in range(count)
+        ]
+
+    @pytest.mark.parametrize("profile", ["strict", "parity"])
+    @pytest.mark.parametrize(
+        ("act", "expected"), NUMBER_OUTCOMES.values(), ids=NUMBER_OUTCOMES
+    )
+    def test_have_outcomes_of_their_own(self, act, expected, profile):
+        problems = Problems()
+        verdicts, _ = judge(
+            in_turn(act), self.items(2), problems=problems, profile=profile
+        )
+        assert count_outcomes(verdicts) == {expected: 2}
+        value = 12.5 if expected == "number" else None
+        assert {(v.value, v.correct) for v in verdicts} == {(value, None)}
+        counted = 0 if expected in ("number", "n/a") else 2
+        assert problems.counts().get(f"warning verdict_{expected}", 0) == counted
+
+    def test_share_cache_and_budget_with_verdicts(self, tmp_path):
+        def behave(body, number):
+            name = body["response_format"]["json_schema"]["name"]
+            return honest(body) if name == "verdict" else NUMBER_OUTCOMES["a number"][0]
+
+        items, cache = [*make_items(3), *self.items(3)], tmp_path / "cache.jsonl"
+        first, stub = judge(behave, items, cache, budget=4, concurrency=1)
+        assert len(stub.bodies) == 4
+        assert count_outcomes(first) == {"no": 2, "not asked": 2, "yes": 1, "number": 1}
+        second, stub = judge(behave, items, cache, concurrency=1)
+        assert len(stub.bodies) == 2
+        assert [v.value for v in second] == [None] * 3 + [12.5] * 3
+        assert second[:4] == first[:4]
+
+    def test_of_answers_that_are_empty_are_none_and_cost_nothing(self):
+        items = [self.items(1)[0]._replace(response=r) for r in (None, " ")]
+        verdicts, stub = judge(honest, items)
+        assert {(v.correct, v.value, v.reason) for v in verdicts} == {
+            (None, None, "no response")
+        }
+        assert stub.bodies == []
+
+    def test_are_compared_where_both_have_one(self):
+        read = [Number(1.0), Number(2.0), Number(None, "several"), Number(4.0)]
+        parser = [verdict_of_number("I", str(i), n) for i, n in enumerate(read)]
+        values = [1.0, 2.5, 3.0, None]
+        judged = [
+            Verdict("I", str(i), None, "j", value=v) for i, v in enumerate(values)
+        ]
+        assert equal_numbers(parser, judged[::-1]) == (1, 2)
+        assert parser[2].reason == "parser: several"
 
 
 class TestSchema:

@@ -11,7 +11,7 @@ import soundfile
 from benchmark import report, results
 from benchmark.errors import InputError
 from benchmark.typing import Audio
-from tests.benchmark.scored import CLOSED, TASKS, write_model
+from tests.benchmark.scored import CLOSED, TASKS, WORDS, write_model
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (
@@ -192,6 +192,8 @@ def test_published_results_stand_beside_ours_with_their_track(tmp_path):
     assert f"{cells['Whisper-LLM']['value']:.1f}" in text
     for cell in cells.values():
         assert published.sources[cell["track"]] in text
+    assert "A guess" in text
+    assert f"{published.random['DialogueEmotionClassification'][0]:.1f}" in text
 
 
 def test_every_published_number_is_a_percentage_with_a_source():
@@ -212,3 +214,31 @@ def test_without_chance_levels_there_is_no_chart(tmp_path):
     report.write_report([tmp_path / "a"], tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "No task has a chance level" in text
+
+
+def test_coverage_stands_beside_each_mean(tmp_path):
+    zero = CLOSED._replace(name="Zero", instances=("Zero",))
+    write_model(tmp_path / "a", "a", 0.9, (CLOSED, zero, WORDS))
+    write_model(tmp_path / "b", "b", 0.9, (CLOSED, zero), number=60)
+    write_model(tmp_path / "base", "base", 0.5, (CLOSED,))
+    path, models = tmp_path / "r.html", [tmp_path / "a", tmp_path / "b"]
+    groups = report.write_report(models, path, baseline=tmp_path / "base")
+    text = " ".join(Page(path.read_text(encoding="utf-8")).text.split())
+    assert "3 tasks, 160 examples" in text  # the larger number of each task
+    assert "1.50 (2 tasks)" in text  # mean rank: the models have two in common
+    assert "(1 task)" in text
+    assert "Tasks without a relative gain (3)" in text
+    assert "a, Zero: the baseline has no value" in text
+    row = report.summary(groups).splitlines()[2].split()
+    assert row[:3] + row[5:6] == ["a", "all", "3/3", "2"]
+
+
+def test_models_that_were_scored_apart_are_noted_with_each_number(tmp_path):
+    write_model(tmp_path / "a", "a", 0.9, (CLOSED,))
+    write_model(tmp_path / "b", "b", 0.9, (CLOSED,), instruction="Another question?")
+    report.write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "r.html")
+    text = Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert text.count("models scored apart: data") == 2
+    record = json.loads((tmp_path / "r.json").read_text())
+    notes = [score["notes"] for score in record["scores"]]
+    assert notes == [["models scored apart: data"]] * 2

@@ -26,6 +26,12 @@ def test_what_is_written_is_read(tmp_path):
     assert rows[0].statistics[1] == 1
 
 
+def test_a_range_without_limit_is_read_back(tmp_path):
+    task = TASKS[0]._replace(value_range=(0.0, math.inf))
+    write_model(tmp_path, "m", 0.7, (task,))
+    assert results.read_results(tmp_path).tasks == {task.name: task}
+
+
 def test_the_sum_of_statistics_gives_the_score(tmp_path):
     found = write_model(tmp_path, "m", 0.7)
     rows = [r for r in results.read_rows(tmp_path) if r.task == "Emotions"]

@@ -140,6 +140,14 @@ class TestRun:
         run_model(parrot(2), examples, path, Problems(), limit=3)
         assert len(read) <= 4
 
+    def test_asks_nothing_where_the_answers_cannot_be_written(self, path):
+        asked = []
+        model = parrot()._replace(answer=asked.append)
+        path.mkdir(parents=True)
+        with pytest.raises(InputError, match="is a folder"):
+            run_model(model, make_examples(1), path, Problems())
+        assert asked == []
+
     def test_is_the_only_one_that_writes_a_file(self, path):
         begun, go = threading.Event(), threading.Event()
 
@@ -193,6 +201,23 @@ class TestEndpoint:
         counts, _ = self.run(flaky, path, problems=problems)
         assert counts == Counts(answered=16, failed=4)
         assert "HTTP 400: too long" in problems.rows[0].message
+
+    def test_that_asks_to_wait_holds_up_no_ctrl_c(self, path):
+        act = error(503, headers=[("Retry-After", "60")])
+        started = time.monotonic()
+        with serve(lambda body, n: act if n else echo(body, n)) as stub:
+
+            def examples():
+                yield from make_examples(5)
+                while len(stub.bodies) < 3:
+                    time.sleep(0.01)
+                raise KeyboardInterrupt
+
+            model = make_model(f"openai:{stub.url}#m", ModelSettings())
+            with pytest.raises(KeyboardInterrupt):
+                run_model(model, examples(), path, Problems())
+        assert time.monotonic() - started < 30
+        assert len(rows(path)) == 1
 
     def test_that_refuses_the_key_stops_the_run(self, path):
         behave = lambda body, n: echo(body, n) if n < 5 else error(401)  # noqa: E731

@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmark import results, score
+from benchmark.measures import Settings
 from benchmark.typing import Audio, Example, Prediction, Task, Verdict
 
 LABELS = ("anger", "joy")
@@ -19,7 +20,7 @@ WORDS = CLOSED._replace(
     instances=("Words",), labels=(), chance=None,
 )  # fmt: skip
 TASKS = (CLOSED, FOLDED, NOISE, WORDS)
-SETTINGS = score.Settings(num_resamples=100)
+SETTINGS = Settings(num_resamples=100)
 
 
 def write_model(folder, model, share, tasks=TASKS, number=40, talk="{}", **changes):

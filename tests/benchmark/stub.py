@@ -99,7 +99,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length", 0))
-        body = json.loads(self.rfile.read(length))
+        sent = self.rfile.read(length)
+        if len(sent) < length:  # the client was killed
+            return
+        body = json.loads(sent)
         stub = self.server.stub
         with stub.lock:
             stub.now += 1

@@ -144,6 +144,13 @@ def test_tasks_are_selected(wanted, count):
     assert len(tasks.select_tasks(TASKS, **wanted)) == count
 
 
+def test_a_type_or_domain_that_no_task_has_is_refused():
+    with pytest.raises(InputError, match="--type 'xyz': expected one of classific"):
+        tasks.select_tasks(TASKS, task_type="xyz")
+    with pytest.raises(InputError, match=r"--domain 'nope'.*Paralinguistics"):
+        tasks.select_tasks(TASKS, domain="nope")
+
+
 def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(InputError, match="Did you mean 'word_error_rate'"):
         tasks.select_tasks(TASKS, metric="word_eror_rate")
@@ -269,6 +276,14 @@ def test_damaged_files_are_input_errors(tmp_path, data):
     (tmp_path / "instance.json").write_bytes(data)
     with pytest.raises(InputError, match=r"instance\.json"):
         load_tasks([tmp_path])
+
+
+def test_a_second_metric_is_not_dropped_in_silence(tmp_path):
+    write_task(tmp_path, metrics=["llm_classification", "word_error_rate"])
+    problems = Problems()
+    load_tasks([tmp_path], problems)
+    told = [row.message for row in problems.rows if row.kind == "more_metrics"]
+    assert told == ["key 'metrics': llm_classification is used, not word_error_rate"]
 
 
 def test_what_is_doubtful_is_recorded(tmp_path):

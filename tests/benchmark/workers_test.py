@@ -66,3 +66,19 @@ def test_an_error_ends_it_and_what_waits_is_not_begun(num_threads):
 @pytest.mark.parametrize("num_threads", THREADS)
 def test_no_items_give_no_results(num_threads):
     assert list(map_ordered(str, [], num_threads)) == []
+
+
+@pytest.mark.parametrize("end", ["close", "interrupt"])
+def test_what_runs_is_told_to_stop_before_it_is_waited_for(end):
+    told, ended = threading.Event(), []
+    results = map_ordered(
+        lambda i: i and ended.append(told.wait(20)), range(9), 2, told.set
+    )
+    assert next(results) == 0
+    if end == "close":
+        results.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            results.throw(KeyboardInterrupt)
+    assert ended
+    assert all(ended)

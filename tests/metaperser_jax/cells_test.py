@@ -68,7 +68,7 @@ class TestCells:
     def test_what_is_appended_is_read(self, tmp_path):
         self.write(tmp_path)
         found = cells.read_cells(tmp_path, Problems())
-        assert found == {cell: make_row(cell) for cell in self.CELLS}
+        assert found == {(cell, "h"): make_row(cell) for cell in self.CELLS}
 
     def test_the_processes_of_a_sweep_have_files_of_their_own(self, tmp_path):
         (tmp_path / "p.npz").write_bytes(b"")
@@ -78,13 +78,17 @@ class TestCells:
         assert sorted(p.name for p in tmp_path.glob("cells*")) == [
             f"cells_{i}_of_3.jsonl" for i in (1, 2, 3)
         ]
-        assert list(cells.read_cells(tmp_path, Problems())) == list(self.CELLS)
+        assert [cell for cell, _ in cells.read_cells(tmp_path, Problems())] == list(
+            self.CELLS
+        )
 
-    def test_the_newest_line_of_a_cell_counts(self, tmp_path):
+    def test_lines_of_other_settings_stand_beside_one_another(self, tmp_path):
         self.write(tmp_path)
-        newer = make_row(self.CELLS[0], hash="new")
-        cells.append_cell(cells.cells_path(tmp_path, None), newer)
-        assert cells.read_cells(tmp_path, Problems())[self.CELLS[0]]["hash"] == "new"
+        other = make_row(self.CELLS[0], hash="new")
+        cells.append_cell(cells.cells_path(tmp_path, (1, 2)), other)
+        found = cells.read_cells(tmp_path, Problems())
+        assert found[self.CELLS[0], "new"] == other
+        assert found[self.CELLS[0], "h"] == make_row(self.CELLS[0])
 
     def test_lost_predictions_open_the_cell_again(self, tmp_path):
         self.write(tmp_path)
@@ -104,7 +108,7 @@ class TestCells:
             found = cells.read_cells(tmp_path, Problems())
             # without its line end the last line is whole all the same
             expected = self.CELLS[: 3 if length == len(whole) - 1 else 2]
-            assert list(found) == [*expected, Cell("z", 9, 9, "maml")]
+            assert [cell for cell, _ in found] == [*expected, Cell("z", 9, 9, "maml")]
 
     @given(st.binary(max_size=200))
     def test_any_bytes_are_counted_and_never_raised(self, tmp_path_factory, junk):
@@ -113,7 +117,8 @@ class TestCells:
         path = cells.cells_path(folder, None)
         path.write_bytes(path.read_bytes() + junk.replace(b"\n", b" ") + b"\n")
         problems = Problems()
-        assert list(cells.read_cells(folder, problems)) == list(self.CELLS)
+        found = cells.read_cells(folder, problems)
+        assert [cell for cell, _ in found] == list(self.CELLS)
         assert len(problems.rows) == bool(junk.strip())
 
     @pytest.mark.parametrize("line", ["[]", "3", "null", json.dumps({"encoder": "a"})])

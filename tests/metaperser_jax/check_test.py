@@ -104,6 +104,18 @@ def test_nothing_is_encoded_but_what_is_cached_is_counted(corpus, tmp_path):
     assert "features: 6 of 6 clips are cached" in page.text
 
 
+def test_many_problems_of_one_kind_hide_no_other():
+    problems = Problems()
+    for line in range(50):
+        problems.warning("bad_level", f"a.csv:{line}", "no number")
+    problems.error("bad_label", "a.csv:9", "no label")
+    assert check.problem_lines(problems) == [
+        *(f"warning  a.csv:{line}: no number" for line in range(3)),
+        "warning  and 47 more of this kind (bad_level)",
+        "error    a.csv:9: no label",
+    ]
+
+
 def test_tensors_that_are_not_used_are_listed():
     dropped = {f"lm_head.{n}": "a head" for n in range(8)}
     report = LoadReport("a/b", files=(("x/model.safetensors", 8),), dropped=dropped)

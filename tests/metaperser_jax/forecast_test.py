@@ -46,6 +46,7 @@ class TestForecast:
         more = settings._replace(evaluation=settings.evaluation._replace(num_draws=3))
         found = forecast.forecast(more, whole, "sweep", Problems())
         assert (found.cells, found.done) == (12, 0)
+        assert found.measured == 0  # their times tell nothing of these
 
     def test_a_run_has_one_variant(self, cache, tmp_path):
         settings = make_settings(cache)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from metaperser_jax import heads, trees
+from metaperser_jax.encoders.encoder import pool
 from metaperser_jax.errors import InputError
+from metaperser_jax.typing import EncoderOutput
 
 LAYERS, WIDTH, HIDDEN, CLASSES = 3, 6, 5, 4
 apply_head = jax.jit(heads.apply_head, static_argnums=0)
@@ -176,73 +178,27 @@ class TestListenerShift:
         assert np.abs(grads["listener"]["embedding"]).min() > 1e-3
 
 
-pool_frames = jax.jit(heads.pool_frames)
+class TestPooledOnce:
+    """Why the pooled states of all layers are enough, whatever the head's weights."""
 
+    LENGTHS = np.array([9, 5, 1])
+    MASK = np.arange(9)[None, :] < LENGTHS[:, None]
 
-def frames(rng, batch=4, count=9):
-    states = normal(rng, (batch, LAYERS, count, WIDTH))
-    lengths = np.array([count, 5, 1, 0])[:batch]
-    return states, np.arange(count)[None, :] < lengths[:, None], lengths
-
-
-class TestPoolFrames:
-    def test_is_the_mean_over_valid_frames(self, rng):
-        states, mask, lengths = frames(rng)
-        pooled = pool_frames(states, mask)
-        for clip, length in enumerate(lengths[:3]):
-            mean = states[clip, :, :length].astype(np.float64).mean(1)
-            np.testing.assert_allclose(pooled[clip], mean, rtol=1e-5, atol=1e-6)
-
-    def test_gives_zeros_where_no_frame_is_valid(self, rng):
-        states, mask, _ = frames(rng)
-        np.testing.assert_array_equal(pool_frames(states, mask)[3], 0)
-
-    @pytest.mark.parametrize("filling", [1e30, np.inf, np.nan])
-    def test_never_reads_the_padding(self, rng, filling):
-        states, mask, _ = frames(rng)
-        filled = np.where(mask[:, None, :, None], states, np.float32(filling))
-        np.testing.assert_array_equal(
-            pool_frames(filled, mask), pool_frames(states, mask)
-        )
-
-    def test_is_the_same_however_long_the_padding(self, rng):
-        states, mask, _ = frames(rng)
-        longer = np.pad(states, [(0, 0), (0, 0), (0, 23), (0, 0)], mode="edge")
-        np.testing.assert_allclose(
-            pool_frames(longer, np.pad(mask, [(0, 0), (0, 23)])),
-            pool_frames(states, mask),
-            rtol=1e-6,
-            atol=1e-7,
-        )
-
-    def test_of_long_half_precision_clips_does_not_overflow(self):
-        states = np.full((1, 2, 3000, 1), 60.0, np.float16)
-        pooled = pool_frames(states, np.ones((1, 3000), bool))
-        assert pooled.dtype == jnp.float32
-        np.testing.assert_allclose(pooled, np.full((1, 2, 1), 60.0))
-
-    def test_commutes_with_the_layer_weighted_sum(self, rng):
-        """Why the pooled states of all layers are enough, whatever the weights."""
-        states, mask, _ = frames(rng)
+    def test_pooling_commutes_with_the_layer_weighted_sum(self, rng):
+        states = normal(rng, (3, LAYERS, 9, WIDTH))
         weights = softmax(normal(rng, (LAYERS,)))
         mixed = np.einsum("l,blfw->bfw", weights, states)[:, None]
-        first_mixed = pool_frames(mixed, mask)[:, 0]
-        first_pooled = np.einsum("l,blw->bw", weights, pool_frames(states, mask))
+        first_mixed = pool(EncoderOutput(mixed, self.MASK))[:, 0]
+        pooled = pool(EncoderOutput(states, self.MASK))
+        first_pooled = np.einsum("l,blw->bw", weights, pooled)
         np.testing.assert_allclose(first_mixed, first_pooled, rtol=1e-5, atol=1e-6)
 
-    def test_commutes_with_a_linear_map_of_each_frame(self, rng):
-        states, mask, _ = frames(rng)
-        kernel, bias = normal(rng, (WIDTH, 2)), normal(rng, (2,))
-        mapped = pool_frames(states @ kernel + bias, mask)
-        pooled = np.asarray(pool_frames(states, mask)) @ kernel + bias
-        np.testing.assert_allclose(mapped[:3], pooled[:3], rtol=1e-5, atol=1e-5)
-
-    def test_then_head_equals_the_head_of_each_frame_then_mean(self, rng):
+    def test_the_head_of_the_mean_is_the_mean_of_the_head(self, rng):
         """The whole head without activation is linear, so it commutes as well."""
         head, params = make(rng)
-        states, mask, lengths = frames(rng)
-        logits = apply_head(head, params, pool_frames(states, mask))
+        states = normal(rng, (3, LAYERS, 9, WIDTH))
+        logits = apply_head(head, params, pool(EncoderOutput(states, self.MASK)))
         by_frame = apply_head(head, params, np.moveaxis(states, 2, 1))
-        for clip, length in enumerate(lengths[:3]):
+        for clip, length in enumerate(self.LENGTHS):
             mean = by_frame[clip, :length].mean(0)
             np.testing.assert_allclose(logits[clip], mean, rtol=1e-4, atol=1e-5)

@@ -1,7 +1,6 @@
 """Many devices give the numbers of one; what they do not divide is padded."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -30,11 +29,13 @@ def both(fn, mesh, *options):
 
 found = {
     "devices": len(jax.devices()),
-    "fewer tasks than devices": both(meshed.train, EIGHT, "maml", 5, "second"),
-    "more, two axes": both(meshed.train, FOUR_TIMES_TWO, "reptile", 11, "first"),
+    "fewer tasks than devices": both(meshed.train, EIGHT, "reptile", 5, "first"),
+    "more, in chunks": both(meshed.train, FOUR_TIMES_TWO, "maml", 27, "second"),
+    "no adaptation": both(meshed.train, EIGHT, "no_adaptation", 11, "first"),
     "evaluated": both(meshed.evaluate, EIGHT),
 }
 pool = meshed.pools.to_device(meshed.make_pool(), EIGHT)
+found["bytes"] = both(meshed.step_bytes, EIGHT)
 found["whole"] = pool.inputs.sharding.is_fully_replicated
 with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
     checkpoints.save(1, {"inputs": pool.inputs}, 0.5, {})
@@ -51,13 +52,9 @@ def assert_close(found, expected):
 
 
 def test_eight_devices_give_the_numbers_of_one(tmp_path):
-    flags = [
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-    ]
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES, str(tmp_path)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)},
+        env=meshed.on_devices(8),
         cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -67,7 +64,9 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
     found = json.loads(done.stdout)
     assert found.pop("devices") == 8
     assert found.pop("whole")
-    assert len(found) == 3
+    of_one, of_each = found.pop("bytes")
+    assert of_one / 8 < of_each < of_one / 4  # the parameters' gradients are not split
+    assert len(found) == 4
     for one, many in found.values():
         assert_close(many, one)
     like = {"inputs": meshed.make_pool().inputs}

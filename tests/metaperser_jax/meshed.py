@@ -1,6 +1,7 @@
 """What a few meta-training steps and evaluations give on a mesh, as plain lists."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,22 @@ from metaperser_jax.settings import MetaSettings
 from metaperser_jax.training import optimizers, state, steps
 from metaperser_jax.typing import EpisodeRows, Pool
 
-LAYERS, WIDTH, CLASSES, RATINGS, PAIRS = 2, 16, 3, 60, 11
+LAYERS, WIDTH, CLASSES, RATINGS, PAIRS = 1, 16, 3, 60, 11
 SPEC = methods.ModelSpec(
     LAYERS, WIDTH, CLASSES, 8, "relu", "sigmoid", 0.0, class_balanced=False
 )
-META = MetaSettings(num_steps=2, init_learning_rate=0.3)
+META = MetaSettings(num_steps=2, init_learning_rate=0.3, task_chunk=2)
+
+FLAGS = (  # XLA: compile quickly; on a busy machine devices may wait long for others
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+)
+
+
+def on_devices(count):
+    """Environment of a process of so many simulated devices."""
+    flags = (f"--xla_force_host_platform_device_count={count}", *FLAGS)
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
 
 
 def make_pool():
@@ -55,6 +67,16 @@ def train(mesh, learner_name, num_tasks, order, num_steps=2):
         start, metrics = step_fn(start, rows, pool, order=order)
         losses.append(float(metrics["query_loss"]))
     return {"losses": losses, "learned": flat(start.meta_params)}
+
+
+def step_bytes(mesh, num_tasks=64):
+    """Estimate of the memory of a meta-gradient, on each device."""
+    meta = META._replace(task_chunk=0, inner="general")
+    learner = methods.make_learner("maml", SPEC, meta)
+    meta_params = learner.init(methods.make_model(SPEC).init_fn(jax.random.key(0)))
+    rows = EpisodeRows(draw(0, num_tasks, 5), draw(1, num_tasks, 4))
+    pool = pools.to_device(make_pool(), mesh)
+    return steps.meta_gradient_bytes(learner, meta_params, rows, pool, "second", mesh)
 
 
 def evaluate(mesh):

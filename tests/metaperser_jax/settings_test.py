@@ -10,6 +10,7 @@ import ml_collections
 import pytest
 
 from metaperser_jax import methods, settings
+from metaperser_jax.data.crema_d import EMO_SUPERB_FOLDS as CREMA_D_FOLDS
 from metaperser_jax.data.iemocap import EMO_SUPERB_FOLDS
 from metaperser_jax.errors import InputError
 from metaperser_jax.settings import EvaluationSettings, from_config
@@ -145,9 +146,35 @@ class TestConfigFiles:
         assert list(chosen.split.partitions) == folds
         assert len(chosen.sweep.encoders) == (3 if choice == "all" else 0)
 
-    def test_an_unknown_choice_is_told(self):
-        with pytest.raises(ValueError, match="'6': expected one of wavlm"):
-            runpy.run_path("configs/iemocap.py")["get_config"]("wavlm:6")
+    @pytest.mark.parametrize("choice", ["fake", "face", "hubert:audio_visual:5", "all"])
+    def test_choices_of_crema_d(self, choice):
+        config = runpy.run_path("configs/crema_d.py")["get_config"](choice)
+        config.data.root = "" if config.data.fake else "folder"
+        chosen, words = from_config(config), choice.split(":")
+        folds = CREMA_D_FOLDS[4:] if "5" in words else CREMA_D_FOLDS
+        assert chosen.split.partitions == folds
+        found = set(words) & {"face", "audio_visual"}
+        assert chosen.data.modality == (found or {"voice"}).pop()
+        encoder = "logmel" if "fake" in words else "microsoft/wavlm-large"
+        if "hubert" in words:
+            encoder = "facebook/hubert-large-ll60k"
+        assert chosen.encoder.name == encoder
+        assert len(chosen.sweep.encoders) == (3 if choice == "all" else 0)
+
+    @pytest.mark.parametrize(
+        ("config", "choice", "said"),
+        [
+            ("iemocap", "wavlm:6", "'6': expected one of wavlm"),
+            ("iemocap", "face", "'face': expected one of wavlm"),
+            ("iemocap", "hubert:wavlm", "hubert and wavlm: name one of them"),
+            ("iemocap", "logmel:all", "logmel and all: name one of them"),
+            ("iemocap", "fake:1:1", "'1' is named twice"),
+            ("crema_d", "voice:face", "voice and face: name one of them"),
+        ],
+    )
+    def test_a_choice_that_cannot_be_is_told(self, config, choice, said):
+        with pytest.raises(ValueError, match=said):
+            runpy.run_path(f"configs/{config}.py")["get_config"](choice)
 
     def test_each_key_can_be_set_by_a_flag_and_keeps_its_default(self):
         base = runpy.run_path(str(COMMON))["base_config"]().to_dict()
@@ -192,7 +219,11 @@ FAULTS = [
     ("evaluation.headline_support", 5, "num_support=(4, 8, 16, 32)"),
     ("evaluation.methods", ("full", "magic"), "one of full"),
     ("evaluation.methods", "full", "tuple[str"),
+    ("evaluation.methods", ("full", "maml", "full"), "none twice"),
+    ("evaluation.methods", (), "1 or more"),
+    ("evaluation.headline_metrics", ("nll", "nll"), "none twice"),
     ("evaluation.scenarios", ("unsen",), "seen, unseen"),
+    ("evaluation.scenarios", ("seen", "seen"), "none twice"),
     ("evaluation.headline_metrics", ("f2",), "macro_f1"),
     ("evaluation.num_resamples", 1, "at least 2"),
     ("split.group_by", "day", "session, speaker, clip"),

@@ -9,6 +9,7 @@ import pytest
 from metaperser_jax import cells, tabulate
 from metaperser_jax.cells import Cell, Variant
 from metaperser_jax.errors import InputError, Problems
+from metaperser_jax.evaluate import hash_of
 from metaperser_jax.evaluation.predictions import save_predictions
 from metaperser_jax.evaluation.protocol import Predictions
 from metaperser_jax.settings import from_config
@@ -25,6 +26,7 @@ SETTINGS = from_config(
         },
     }
 )  # fmt: skip
+HASHES = {"corpus": "c", "inputs": "i"}
 FOLDS = (("observer", 3, "E1"), ("observer", 5, "E2"), ("self", 0, "F1"))
 
 
@@ -43,8 +45,9 @@ def right(share, annotator):
     ), probs
 
 
-def finish(workdir, seed, fold, method, share, key="h", scenarios=("seen", "unseen")):
+def finish(workdir, seed, fold, method, share, scenarios=("seen", "unseen")):
     """Writes one finished cell."""
+    key = hash_of(cells.variant_settings(SETTINGS, Variant("logmel", seed)), HASHES)
     kind, annotator, name = FOLDS[fold]
     part, probs = right(share, annotator)
     part = part._replace(probs={(method, k): probs for k in (4, 8)})
@@ -60,15 +63,15 @@ def finish(workdir, seed, fold, method, share, key="h", scenarios=("seen", "unse
     cells.append_cell(cells.cells_path(workdir, None), row)
 
 
-def plan(workdir, seeds=(0, 1), key="h"):
+def plan(workdir, seeds=(0, 1), hashes=HASHES):
     """Writes what a sweep notes of its variants."""
     for seed in seeds:
         folder = cells.variant_folder(workdir, Variant("logmel", seed))
         folder.mkdir(parents=True, exist_ok=True)
         note = {
-            "encoder": "logmel", "seed": seed, "versions": {}, "hashes": {},
+            "encoder": "logmel", "seed": seed, "versions": {}, "hashes": hashes,
             "corpus": {}, "num_folds": len(FOLDS), "methods": list(METHODS),
-            "evaluation_hash": key, "notes": ["encoder logmel: a note"],
+            "notes": ["encoder logmel: a note"],
         }  # fmt: skip
         (folder / "variant.json").write_text(json.dumps(note))
 
@@ -159,11 +162,25 @@ class TestIncompleteSweeps:
         make(tmp_path)
         assert {row["scenario"] for row in read(tmp_path, "results")} == {"seen"}
 
-    def test_cells_of_other_settings_do_not_count(self, swept):
-        plan(swept, key="changed")
-        with pytest.raises(InputError, match="no fold of a sweep is complete"):
+    def test_cells_of_another_corpus_do_not_count(self, swept):
+        plan(swept, hashes={**HASHES, "corpus": "changed"})
+        with pytest.raises(InputError, match=r"no fold .* complete .*12 cells of any"):
             make(swept)
 
+    @pytest.mark.parametrize("change", [{"num_draws": 7}, {"headline_support": 4}])
+    def test_cells_of_other_settings_do_not_count(self, swept, change):
+        """Else the captions would tell of draws that nobody made."""
+        chosen = SETTINGS.evaluation._replace(**change)
+        with pytest.raises(InputError, match="give the settings of the sweep"):
+            make(swept, SETTINGS._replace(evaluation=chosen))
+
+    def test_what_is_made_of_the_predictions_may_be_chosen_later(self, swept):
+        chosen = SETTINGS.evaluation._replace(
+            num_resamples=30, headline_metrics=("nll",)
+        )
+        make(swept, SETTINGS._replace(evaluation=chosen))
+        assert read(swept, "run")["cells"] == {"logmel": [12, 12]}
+
     def test_nothing_was_swept(self, tmp_path):
-        with pytest.raises(InputError, match="--mode=sweep first"):
+        with pytest.raises(InputError, match="--mode=sweep with these first"):
             make(tmp_path)

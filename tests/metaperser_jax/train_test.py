@@ -6,7 +6,7 @@ import pytest
 
 from metaperser_jax import methods, train
 from metaperser_jax.data.splits import Fold
-from metaperser_jax.errors import Problems
+from metaperser_jax.errors import MachineError, Problems
 from metaperser_jax.experiment import Experiment, FoldData
 from metaperser_jax.settings import from_config
 from metaperser_jax.typing import Corpus, Pool
@@ -182,3 +182,44 @@ def test_training_listeners_without_an_episode_are_counted(tmp_path, alone, expe
     data = data._replace(train=data.train._replace(annotator=annotator))
     train.note_left_out(experiment, data)
     assert experiment.problems.counts() == expected
+
+
+class TestMemory:
+    """A step that does not fit adapts fewer listeners at once, or is refused."""
+
+    def fit(self, monkeypatch, folder, gigabytes, chunk=0, strict=False):
+        experiment = make_experiment(folder, task_chunk=chunk, num_tasks=12)
+        experiment.problems.strict = strict
+        available = None if gigabytes is None else gigabytes * 1e9
+        monkeypatch.setattr(train.memory, "available_bytes", lambda: available)
+        meta = train.fit_memory(
+            experiment, "fold 0, full", experiment.settings.meta, 12,
+            lambda meta: 1e9 * (1 + (meta.task_chunk or 12)),
+        )  # fmt: skip
+        return meta.task_chunk, experiment.problems.counts()
+
+    @pytest.mark.parametrize(
+        ("gigabytes", "chunk", "fitted"),
+        [(None, 0, 0), (13, 0, 0), (12, 0, 6), (4.5, 0, 3), (2, 0, 1), (5, 8, 4)],
+    )
+    def test_the_largest_chunk_that_fits_is_taken(
+        self, monkeypatch, tmp_path, gigabytes, chunk, fitted
+    ):
+        found, problems = self.fit(monkeypatch, tmp_path, gigabytes, chunk)
+        assert found == fitted
+        assert problems == ({} if found == chunk else {"warning memory_short": 1})
+
+    def test_what_fits_in_no_way_is_refused(self, monkeypatch, tmp_path):
+        with pytest.raises(MachineError) as told:
+            self.fit(monkeypatch, tmp_path, 1.5)
+        said = str(told.value)
+        assert "fold 0, full: a meta-step takes about 13.00 GB, there are 1.50" in said
+        for knob in ("num_tasks (here 12)", "inner", "second_order_from=1.0"):
+            assert f"meta.{knob}" in said
+
+    def test_training_goes_by_it(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(train.memory, "available_bytes", lambda: 1)
+        experiment, data = make_experiment(tmp_path), make_data()
+        shared = train.initial_params(experiment, data, "pretrain")
+        with pytest.raises(MachineError, match="fold 0, maml"):
+            train.meta_train(experiment, data, shared, "maml")

@@ -13,7 +13,7 @@ from metaperser_jax.errors import MachineError
 from tests.metaperser_jax import meshed
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-TRAIN = ("maml", 5, "second")
+TRAIN = ("reptile", 5, "first")
 
 
 def main():

@@ -39,12 +39,3 @@ def test_logits_and_gradients(rng, oracle, precision, activation, listener_width
         reference = leaves[path].grad.numpy()
         atol = rtol * np.abs(reference).max()
         np.testing.assert_allclose(grad, reference, rtol=rtol, atol=atol, err_msg=path)
-
-
-def test_pooled_frames(rng, oracle, precision):
-    dtype, rtol = precision
-    states = rng.normal(size=(4, LAYERS, 13, WIDTH)).astype(dtype)
-    mask = np.arange(13)[None, :] < np.array([13, 8, 2, 1])[:, None]
-    expected = oracle.pool(torch.tensor(states), torch.tensor(mask))
-    found = jax.jit(heads.pool_frames)(states, mask)
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * 1e-2)

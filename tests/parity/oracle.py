@@ -36,16 +36,6 @@ def head(params, pooled, activation="none"):
     return units @ params["classifier/kernel"] + params["classifier/bias"]
 
 
-def pool(hidden_states, mask):
-    """Mean of the valid frames, clip by clip."""
-    return torch.stack(
-        [
-            states[:, kept].mean(1)
-            for states, kept in zip(hidden_states, mask, strict=True)
-        ]
-    )
-
-
 def cross_entropy(logits, targets, mask, weights, smoothing):
     """EMO-SUPERB's loss, over the clips that carry a label."""
     given = targets * mask

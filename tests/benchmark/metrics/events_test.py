@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from benchmark.metrics import events
 from benchmark.metrics import text as text_metrics
 from benchmark.metrics.spans import Note, Span
+from benchmark.typing import Task
 
 NAMES = sorted(events.EVENT_METRICS)
 
@@ -94,6 +95,18 @@ def test_diarization_from_text():
     assert one.value == pytest.approx(2 / 8)
     silent = score("speaker_diarization", [reference], ["I cannot tell."])
     assert (silent.value, silent.num_unreadable) == (1.0, 1)
+
+
+def test_the_released_diarization_reads_turns_alone():
+    turns = "(61, 0, 4) (1089, 4, 6) (61, 6, 8)"
+    build = events.EVENT_BUILDERS["speaker_diarization"]
+    metric = build(Task("T", "sequence_generation", "speaker_diarization"), "parity")
+    renamed = "(b, 0, 4) (a, 4, 6) (b, 6, 8)"
+    found = text_metrics.score(metric, [turns] * 3, [turns, renamed, "A: 0-4"])
+    assert found.value == pytest.approx(1 / 3)
+    assert found.num_unreadable == 1
+    strict = score("speaker_diarization", [turns] * 3, [turns, renamed, "A: 0-4"])
+    assert strict.value == pytest.approx(4 / 24)
 
 
 def test_overlapped_speech_counts_once_a_speaker():
@@ -235,6 +248,11 @@ def test_an_edit_has_a_kind_and_a_span(answer, value, kind):
     assert found.value == pytest.approx(value)
     found = score("audio_editing_identification:type", [reference], [answer])
     assert found.value == kind
+
+
+def test_an_edit_without_a_reference_earns_nothing():
+    found = score("audio_editing_identification", ["noise: 1-2", ""], ["cut: 1-2", ""])
+    assert (found.value, found.num_empty_references) == (0.0, 1)
 
 
 REFERENCES = {

@@ -15,6 +15,7 @@ from benchmark.metrics.spans import (
     read_pitches,
     read_spans,
     read_times,
+    released_turns,
 )
 
 TWO = (Span(0.5, 2.3, "speaker a"), Span(2.3, 4.0, "speaker b"))
@@ -40,11 +41,16 @@ SAME_SPANS = [
     ' {"speaker": "Speaker B", "start": "2.3", "end": 4}]',
     '```json\n{"segments": [{"label": "Speaker A", "onset": 0.5, "offset": 2.3},'
     ' {"label": "Speaker B", "onset": 2.3, "offset": 4}]}\n```',
+    "[{'speaker': 'Speaker A', 'start': 0.5, 'end': 2.3},"
+    " {'speaker': 'Speaker B', 'start': 2.3, 'end': 4}]",
     '{"Speaker A": [[0.5, 2.3]], "Speaker B": [[2.3, 4]]}',
     '[["Speaker A", 0.5, 2.3], [2.3, 4, "Speaker B"]]',
     "SPEAKER f 1 0.5 1.8 <NA> <NA> Speaker-A <NA> <NA>\n"
     "SPEAKER f 1 2.3 1.7 <NA> <NA> Speaker-B <NA> <NA>",
     "<Speaker A> 0.5 - 2.3 <Speaker B> 2.3 - 4.0",
+    "(Speaker A, 0.5, 2.3) (Speaker B, 2.3, 4.0)",
+    "[('Speaker A', 0.5, 2.3), ('Speaker B', 2.3, 4.0)]",
+    "Speaker A: 0.50000000000000001-2.2999999999999998, Speaker B: 2.3-4",
     "Speaker A: 0,5 - 2,3\nSpeaker B: 2,3 - 4,0",
 ]
 
@@ -73,6 +79,29 @@ def test_spans_are_the_same_in_every_form(text):
 )  # fmt: skip
 def test_labels_and_units_are_read(text, spans):
     assert list(read_spans(text).spans) == spans
+
+
+@pytest.mark.parametrize("names", [("61", "1089"), ("19-198", "26-495"), ("s", "to")])
+def test_the_name_of_a_turn_may_be_a_number_or_any_word(names):
+    turns = " ".join(f"({name}, 0.02, 3.23)" for name in names)
+    first, second = read_spans(turns).spans
+    assert first[:2] == second[:2] == (0.02, 3.23)
+    assert first.label != second.label
+    assert read_spans(turns.replace(", ", ",")).spans == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "num_unread"),
+    [
+        ("(A, 0.5, 2) (a,  1,2.5)", [(0.5, 2, "A"), (1, 2.5, "a")], 0),
+        ("A: 0.5-2", [], 0),
+        ("(speaker 1, 0.5, 2)", [], 0),  # no name of two words
+        ("(A, 0.5, 2) (B, x, 2) (B, 3, 2) (B, nan, 2) (B, -1, 2)", [(0.5, 2, "A")], 4),
+        ("(" * 100_000 + "a," * 100_000, [], 0),
+    ],
+)
+def test_released_turns_have_one_form(text, spans, num_unread):
+    assert released_turns(text) == (tuple(Span(*one) for one in spans), num_unread)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +139,7 @@ def test_what_is_no_span_is_left_out_and_counted(text, num_unread):
         ("The tempo is 120 BPM: 0.5, 1.0", (0.5, 1.0)),
         ("0:30, 1:00.5", (30.0, 60.5)),
         ("-1, 2, 1e300", (2.0,)),
+        ("1.1234567890123456", (1.1234567890123456,)),
         ("none", ()),
     ],
 )
@@ -125,6 +155,9 @@ def test_times_are_read(text, times):
         "0.5 C4\n1.0 E4",
         "note 60 at 0.5, note 64 at 1.0",
         "60: 0.5-1.0, 64: 1.0-1.5",
+        "(60, 0.5, 1.0) (64, 1.0, 1.5)",
+        "[('C4', 0.5, 1.0), ('E4', 1.0, 1.5)]",
+        "[{'pitch': 60, 'start': 0.5}, {'pitch': 'E4', 'start': 1.0}]",
         "MIDI note number 60: 0.5\nMIDI note number 64: 1.0",
         '[{"pitch": 60, "start": 0.5}, {"note": "E4", "onset": 1.0}]',
     ],
@@ -188,11 +221,24 @@ def test_no_text_breaks_a_reader(text):
 
 @pytest.mark.parametrize(
     "piece",
-    ["0.5 - 2 ", "a: 1-2\n", "1", "- ", "C4 1.0 ", "1:", "{", '[{"a":', "12 ms "],
+    [
+        "0.5 - 2 ",
+        "a: 1-2\n",
+        "1",
+        "- ",
+        "C4 1.0 ",
+        "1:",
+        "{",
+        '[{"a":',
+        "12 ms ",
+        "(s, 0.1, ",
+        "(",
+        "0." + "1" * 50,
+    ],
 )
 def test_long_text_is_bounded(piece):
     text = piece * (100_000 // len(piece))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(read_spans(text).spans) <= MAX_SPANS
     read_times(text), read_notes(text), read_pitches(text)
-    assert time.perf_counter() - begin < 3.0
+    assert time.process_time() - begin < 8.0

@@ -55,6 +55,15 @@ def test_an_answer_is_what_follows_the_prompt(tmp_path):
     assert model.max_concurrency == 1
 
 
+def test_an_answer_without_the_prompt_before_it_is_whole(tmp_path):
+    class Speaker(Network):
+        def generate(self, input_ids, **options):
+            return np.array([[5, 1, 2, 3]])
+
+    model = wrap("m", Processor(), Speaker(), ModelSettings())
+    assert model.answer(Example("1", "I", "What?", ("x",))).response == "5 1 2 3"
+
+
 def test_without_pytorch_the_way_out_is_named(monkeypatch):
     find_spec = importlib.util.find_spec
     absent = lambda name, *rest: None if name == "torch" else find_spec(name, *rest)  # noqa: E731

@@ -285,3 +285,45 @@ class TestOverTasks:
             lambda t: inner_loop.over_tasks(lambda x: x["a"].sum() * x["b"], t, chunk)
         )(tasks)
         np.testing.assert_allclose(found, tasks["a"].sum(1) * tasks["b"], rtol=1e-5)
+
+
+class TestMeanOverTasks:
+    """A loss (shared * part * task)^2, whose gradients are known."""
+
+    TASKS = 5
+
+    def given(self, rng):
+        return 0.7, rng.normal(size=self.TASKS), rng.normal(size=self.TASKS)
+
+    def mean(self, chunk, weights):
+        def fn(shared, part, task):
+            return (shared * part * task) ** 2, part
+
+        def loss_fn(shared, parts, tasks):
+            loss, *rest = inner_loop.mean_over_tasks(
+                fn, shared, parts, tasks, chunk, weights
+            )
+            return loss, rest
+
+        return loss_fn
+
+    @pytest.mark.parametrize("chunk", [1, 2, 5, 8])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_value_and_gradients(self, rng, chunk, weighted):
+        shared, parts, tasks = self.given(rng)
+        some = np.array([0.5, 0.25, 0.0, 0.25, 0.0], np.float32)
+        used = some if weighted else np.full(self.TASKS, 1 / self.TASKS)
+        loss_fn = self.mean(chunk, jnp.asarray(some) if weighted else None)
+        with jax.enable_x64(True):
+            arguments = [jnp.asarray(x) for x in (shared, parts, tasks)]
+            (loss, rest), grads = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
+                *arguments
+            )
+            alone, _ = loss_fn(*arguments)
+        losses = (shared * parts * tasks) ** 2
+        np.testing.assert_allclose(loss, used @ losses, rtol=1e-12)
+        np.testing.assert_allclose(alone, loss, rtol=1e-12)
+        np.testing.assert_allclose(grads[0], 2 * used @ losses / shared, rtol=1e-12)
+        np.testing.assert_allclose(grads[1], 2 * used * losses / parts, rtol=1e-12)
+        np.testing.assert_allclose(rest[0], losses, rtol=1e-12)
+        np.testing.assert_array_equal(rest[1], parts)
