@@ -134,7 +134,7 @@ def test_an_embedding_behind_the_layer(rng):
     width=st.integers(1, 8),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_any_shape(tasks, support, query, layers, width, seed):
     with jax.enable_x64(True):
         head, params = make_head("gelu", layers=layers, width=width)
