@@ -17,9 +17,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmark.__main__ import main
 from benchmark.errors import InputError, Problems
-from benchmark.instances import write_instance
 from benchmark.models import ModelSettings, NoAnswerError, make_model
 from benchmark.typing import Audio, Example
+from benchmark.writing import write_instance
 
 INSTANCE = "SuperbER_RAVDESS"
 RATE, WINDOW = 16_000, 2  # Hz, seconds
