@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from benchmark.errors import Problems
 from benchmark.headers import (
@@ -25,7 +26,6 @@ from benchmark.headers import (
     read_header,
     read_header_bytes,
 )
-from benchmark.typing import Array
 
 SAMPLE_RATE = 16_000  # Hz, what the encoders were trained on
 MAX_SECONDS = 60.0
@@ -97,7 +97,7 @@ def load_bytes(
 
 
 def as_waveform(
-    array: Array,
+    array: ArrayLike,
     sample_rate: int,
     target_rate: int = SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
@@ -136,7 +136,7 @@ def as_waveform(
     return _finish(mono, sample_rate, target_rate, where, problems)
 
 
-def content_hash(source: str | os.PathLike | Array) -> str:
+def content_hash(source: str | os.PathLike | ArrayLike) -> str:
     """Returns the sha256 hex digest of a file's bytes or of an array.
 
     The same recording (or feature row) under two names has the same digest; a copy
@@ -162,7 +162,7 @@ def content_hash(source: str | os.PathLike | Array) -> str:
 
 
 def pad_batch(
-    waveforms: Sequence[Array], length: int
+    waveforms: Sequence[np.ndarray], length: int
 ) -> tuple[Float[np.ndarray, "batch samples"], Int[np.ndarray, " batch"]]:
     """Stacks waveforms, zero-padded at the end.
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from benchmark.audio import SAMPLE_RATE
 from benchmark.errors import InputError
-from benchmark.typing import Array
+from benchmark.metrics.base import Array
 
 PLACE = "BENCHMARK_DEMO_CLASSIFIER"  # environment variable: the trained classifier
 NUM_BANDS = 40

@@ -11,19 +11,21 @@ MAX_ANSWERS = 8  # explicit ones that are read, the last
 _SEPARATOR = (
     r"(?:[\"']?\s*(?::|=>?|->)|\s+(?:is|would be|should be|must be|will be)\b:?)"
 )
-_EXPLICIT = re.compile(
+_EXPLICIT = wording.hinted(
+    "answer|choice|label|prediction|verdict|conclusion|classification|decision|答案"
+    r"|\boxed",
     r"(?:(?<![\w])(?P<final>final )?\b(?:answer|choice|label|prediction|verdict"
     r"|conclusion|classification|decision)" + _SEPARATOR + r"|(?P<cjk>答案[是为:]+)"
     r"|(?P<tag><answer>|\\boxed\s*\{))\s*",
-    re.I,
 )
-_CONCLUSION = re.compile(
+_CONCLUSION = wording.hinted(
+    "therefore|thus|hence|consequently|accordingly|overall|conclusion|conclude|summar"
+    "|short|so|choose|pick|select|go with|say|lean",
     r"(?:^|(?<=[.!?:;\n]))[ \t]*(?:therefore|thus|hence|consequently|accordingly"
     r"|overall|in conclusion|to conclude|in summary|to summarize|in short"
     r"|so(?=,| the| it| my| i)"
     r"|i (?:would )?(?:choose|pick|select|conclude|go with)|i'd go with)"
     r"|(?<=,) (?:i(?:'d| would)? (?:say|choose|pick|select|conclude|go with|lean))",
-    re.I,
 )
 _SENTENCE_END = re.compile(r"\n|[.!?;](?=\s|$|[\"')])")
 _OPENING = re.compile(
@@ -40,7 +42,7 @@ def answer_of(reader: Reader, raw: str, multi_label: bool) -> Parsed | None:
     text = wording.squeeze(_with_tags(raw))
     found = [
         (bool(match["final"] or match["tag"]), _segment(text, match.end()))
-        for match in list(_EXPLICIT.finditer(text))[-MAX_ANSWERS:]
+        for match in _EXPLICIT.matches(text)[-MAX_ANSWERS:]
     ]
     readings = [(final, _segment_reading(reader, piece)) for final, piece in found]
     readings = [(final, reading) for final, reading in readings if not reading.echo]
@@ -119,7 +121,7 @@ def _alone(reader: Reader, text: str) -> list[Reading]:
 
 def conclusion_of(reader: Reader, text: str, multi_label: bool) -> Parsed | None:
     """The last 'Therefore ...' counts if nothing after it names another option."""
-    cues = list(_CONCLUSION.finditer(text))
+    cues = _CONCLUSION.matches(text)
     if not cues:
         return None
     tail = text[cues[-1].start() :].lstrip()

@@ -131,8 +131,13 @@ def load_audio(
     return load_bytes(audio.data, name, sample_rate, max_seconds, problems)
 
 
-def safe_path(folder: str | os.PathLike, name: str) -> str:
+def safe_path(folder: str | os.PathLike, name: str, is_opened: bool = True) -> str:
     """Returns the path of a file that a row names, which must lie in the folder.
+
+    Args:
+      folder: that the name is read in.
+      name: of the file.
+      is_opened: whether links are followed, to see where they lead.
 
     Raises:
       InputError: an absolute name, one with '..', or a link that leads elsewhere.
@@ -142,7 +147,7 @@ def safe_path(folder: str | os.PathLike, name: str) -> str:
     if not is_plain or ".." in pieces or not pieces[0] or _DRIVE.match(name):
         raise InputError(f"{name[:100]!r} is no name of a file in {folder}")
     path = os.path.join(folder, name)
-    if len(pieces) == 1 and not os.path.islink(path):
+    if not is_opened or (len(pieces) == 1 and not os.path.islink(path)):
         return path
     root = os.path.realpath(folder)
     if os.path.commonpath([root, os.path.realpath(path)]) != root:
@@ -269,7 +274,7 @@ def _read_local(
             problems.error("no_record", place, message)
             continue
         try:
-            main = safe_path(folder, key)
+            main = safe_path(folder, key, has_audio)
             audios = _local_audios(main) if has_audio else ()
         except InputError as error:
             problems.error("unsafe_path", place, f"{error}: skipped")

@@ -131,7 +131,13 @@ def scene_of(words: tuple[str, ...], mentions: Sequence[Mention]) -> Scene:
     inside = [False] * len(words)
     for mention in mentions:
         inside[mention.start : mention.end] = [True] * (mention.end - mention.start)
+    return Scene(words, inside, _told(words, inside), _asked(words, inside))
+
+
+def _told(words: tuple[str, ...], inside: list[bool]) -> list[bool]:
     told = [False] * len(words)
+    if _IF.isdisjoint(words) and _SAID.isdisjoint(words):
+        return told
     telling = head = False
     for k, word in enumerate(words):
         ends = word in _ENDS and not inside[k]
@@ -139,13 +145,19 @@ def scene_of(words: tuple[str, ...], mentions: Sequence[Mention]) -> Scene:
             head = word in _IF
         telling = not ends and word != wording.GAP and (telling or word in _SAID)
         told[k] = head or telling
+    return told
+
+
+def _asked(words: tuple[str, ...], inside: list[bool]) -> list[bool]:
     asked = [False] * len(words)
+    if "?" not in words:
+        return asked
     question = False
     for k in range(len(words) - 1, -1, -1):
         if words[k] in _ENDS and not inside[k]:
             question = words[k] == "?"
         asked[k] = question
-    return Scene(words, inside, told, asked)
+    return asked
 
 
 def statuses(scene: Scene, group: list[Mention]) -> Iterator[tuple[Mention, Status]]:

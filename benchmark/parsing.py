@@ -32,6 +32,12 @@ __all__ = [
 ]
 
 
+_NUMERO = re.compile(r"\bno\.\s?(?=\d)", re.I)  # number
+_ASKED = re.compile(
+    r"(?im)^[ \t]*(?:question|q|user|human|instruction|prompt)[ \t]*:.*$"
+)
+
+
 class Answer(NamedTuple):
     """A reading with its outcome against the reference."""
 
@@ -185,17 +191,21 @@ def _tags_opened(reader: Reader, response: str) -> str:
 
 def _without_question(reader: Reader, raw: str, instruction: str) -> str:
     """Drops sentences of the instruction that the answer repeats."""
-    raw = re.sub(r"\bno\.\s?(?=\d)", " ", raw, flags=re.I)  # number
-    raw = re.sub(
-        r"(?im)^[ \t]*(?:question|q|user|human|instruction|prompt)[ \t]*:.*$", " ", raw
-    )
-    if not instruction:
-        return raw
-    for sentence in re.split(r"(?<=[.?!])\s+|\n", instruction):
-        sentence = sentence.strip()
-        if len(sentence.split()) < 4 or sentence.casefold() not in raw.casefold():
+    raw = _NUMERO.sub(" ", raw)
+    raw = _ASKED.sub(" ", raw) if ":" in raw else raw
+    said = raw.casefold()
+    for sentence in _sentences(instruction):
+        if sentence.casefold() not in said:
             continue
         labels = {m.label for m in mentions.find(reader, wording.tokenize(sentence))}
         if sentence.endswith("?") or len(labels) != 1:
             raw = re.sub(re.escape(sentence), " ", raw, flags=re.I)
+            said = raw.casefold()
     return raw
+
+
+@functools.lru_cache(maxsize=1024)
+def _sentences(instruction: str) -> tuple[str, ...]:
+    """Returns those of four words or more."""
+    found = re.split(r"(?<=[.?!])\s+|\n", instruction)
+    return tuple(s.strip() for s in found if len(s.split()) >= 4)

@@ -10,7 +10,9 @@ from benchmark.numbers import NUMERALS
 from benchmark.spellings import Reader
 from benchmark.typing import Parsed
 
-_IDIOMS = re.compile(
+_IDIOMS = wording.hinted(
+    "doubt|question|not|other than|same|one|true|false|real|present|no |happy|afraid"
+    "|positive|inform|if |unless|sadly|happily",
     r"\b(?:no doubt|without (?:(?:a|any) )?doubt|no question|nothing but"
     r"|no(?:ne)? other than|not only|not just|not merely|beyond (?:question|doubt)"
     r"|all the same|at the same time|one of|one another|one by one|one thing|one can"
@@ -29,7 +31,6 @@ _IDIOMS = re.compile(
     r"|anything)[^,:.;\n]{0,40}[,:]?|if i had to \w+"
     r"|unless i(?:'m| am) mistaken)(?!\w)"
     r"|(?:^|(?<=[.!?\n])) ?(?:sadly|happily),",
-    re.I,
 )
 _PRONOUN_ONE = re.compile(
     r"\b(the|this|that|which|each|another|any|every|some|first|second|former|latter"
@@ -37,7 +38,7 @@ _PRONOUN_ONE = re.compile(
     re.I,
 )
 _NO_ONE = re.compile(r"\bno one\b", re.I)
-_STATED = re.compile(r"\b(?:(true)|false) that\b", re.I)
+_STATED = wording.hinted("true that|false that", r"\b(?:(true)|false) that\b")
 _SHARP = re.compile(r"\b([A-G])[ -]sharp(?= (?:major|minor)\b| ?[^\w ]|$)")
 _FLAT = re.compile(r"\b([A-G])[ -]flat(?= (?:major|minor)\b| ?[^\w ]|$)")
 _BULLETS = re.compile(r"(?:^|(?<=\n)) ?\d{1,2}[.)] ")

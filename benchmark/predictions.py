@@ -353,7 +353,10 @@ def _prediction(
 
 
 def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((row[key] for key in keys if row.get(key) is not None), None)
+    for key in keys:
+        if row.get(key) is not None:
+            return row[key]
+    return None
 
 
 def _name(value: Any, default: str) -> str:

@@ -6,13 +6,17 @@ unsure may yet commit himself after a 'but'.
 
 import re
 
+from benchmark import wording
+
 _CANNOT = (
     r"(?:can(?:not|'t| not)|could(?: not|n't)|unable to|not able to|don't have the "
     r"ability to|do not have the ability to|am not capable of|not designed to)"
     r" (?:directly |actually |currently |reliably |really |confidently |accurately "
     r"|definitively )*"
 )
-_UNABLE = re.compile(
+_UNABLE = wording.hinted(
+    "can|could not|couldn't|not|unable|don't|as a|model|no audio|any audio|didn't"
+    "|please|sorry|language ai|based ai|无法",
     r"\b(?:" + _CANNOT + r"(?:listen|listening|process|processing|access|analy[sz]e"
     r"|play|open|assist|help|provide|hear (?:the |any |this |your )?(?:audio|sound"
     r"|recording|clip|anything))"
@@ -21,9 +25,10 @@ _UNABLE = re.compile(
     r"|(?:no|any) audio (?:was|is|has been|file|input|clip)|didn't (?:provide|attach)"
     r"|please (?:provide|upload|share|send|attach)|(?:do not|don't) have access"
     r"|sorry, but)\b|无法",
-    re.I,
 )
-_UNSURE = re.compile(
+_UNSURE = wording.hinted(
+    "not|n't|unable|unsure|uncertain|impossible|hard|difficult|insufficient"
+    "|undetermined|no idea|不",
     r"\b(?:" + _CANNOT + r"(?:determine|identify|tell|answer|decide|judge|say|infer"
     r"|classify|recogni[sz]e|be (?:sure|certain))"
     r"|(?:do not|don't) (?:really )?know"
@@ -33,12 +38,6 @@ _UNSURE = re.compile(
     r"|uncertain|(?:impossible|hard|difficult) to (?:say|tell|know|determine|identify)"
     r"|(?:insufficient|not enough) (?:information|context)|undetermined|no idea)\b"
     r"|不知道|不确定|不清楚",
-    re.I,
-)
-# One of them stands in all that `_UNSURE` matches, which is slower to look for.
-_HINTS = (
-    *("not", "n't", "unable", "unsure", "uncertain", "impossible", "hard", "difficult"),
-    *("insufficient", "undetermined", "no idea", "不"),
 )
 _YET = re.compile(
     r"[^.!?\n]{0,200}?\b(?:but|however|though|nevertheless)\b,?"
@@ -49,7 +48,7 @@ _YET = re.compile(
 
 def is_unable(text: str) -> bool:
     """Tells whether a folded text says that its writer cannot listen or help."""
-    return bool(_UNABLE.search(text))
+    return bool(_UNABLE.matches(text))
 
 
 def committed_part(text: str) -> tuple[str, str]:
@@ -59,9 +58,7 @@ def committed_part(text: str) -> tuple[str, str]:
       What precedes it, and what follows a 'but' or 'however' after it; ('', text) if
       there is no such statement, and (text, '') if nothing is said after it.
     """
-    lower = text.lower()
-    hinted = any(hint in lower for hint in _HINTS)
-    unsure = list(_UNSURE.finditer(text)) if hinted else []
+    unsure = _UNSURE.matches(text)
     if not unsure:
         return "", text
     yet = _YET.match(text, unsure[-1].end())

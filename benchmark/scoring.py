@@ -281,8 +281,10 @@ def _usable(examples: Iterable[Example], problems: Problems) -> list[Example]:
             message = "the id occurs twice: the first example is used"
             problems.error("duplicate_id", where, message)
         elif example.references:
-            audios = tuple(audio._replace(data=b"") for audio in example.audios)
-            found[example.id] = example._replace(audios=audios)
+            if example.audios:
+                audios = tuple(audio._replace(data=b"") for audio in example.audios)
+                example = example._replace(audios=audios)
+            found[example.id] = example
         else:
             problems.error("no_reference", where, "has no label to score against")
     return list(found.values())

@@ -4,10 +4,6 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import jax
-import numpy as np
-
-Array = jax.Array | np.ndarray
 TaskType = Literal["classification", "regression", "sequence_generation"]
 Direction = Literal["higher", "lower"]  # which values are better
 

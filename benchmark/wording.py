@@ -7,6 +7,7 @@ compatibility forms, markup, control and invisible characters. Nothing here gues
 import functools
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import NamedTuple
 
 LIMIT = 20_000  # characters of a text that are read; longer ones are runaways
@@ -54,6 +55,7 @@ _MARKUP = re.compile(
     r"\*+|^[ \t]*(?:#+[ \t]|>+[ \t](?![ \t]*[\d.]))[ \t]*|(?<![A-Za-z\d])`+|`+", re.M
 )
 
+_JOIN = re.compile(r"(?<=\w)[-_](?=\w)")
 _RUN = re.compile(r"\s{2,}|[^\S \n]")
 
 # A row holds the spellings of one word. They are interchangeable in an answer, unless
@@ -145,6 +147,34 @@ FORMS = tuple(
 FORMS_VERSION = "1"
 
 
+class Hinted(NamedTuple):
+    """A slow pattern with substrings, one of which stands in all that it matches."""
+
+    hints: tuple[str, ...]  # in small letters
+    pattern: re.Pattern[str]
+
+    def may_match(self, text: str) -> bool:
+        """Whether it is worth looking; letters that fold to ASCII are left to it."""
+        lower = text.lower()
+        for hint in self.hints:
+            if hint in lower:
+                return True
+        return not text.isascii()
+
+    def sub(self, replacement: str | Callable[[re.Match[str]], str], text: str) -> str:
+        """Replaces all matches."""
+        return self.pattern.sub(replacement, text) if self.may_match(text) else text
+
+    def matches(self, text: str) -> list[re.Match[str]]:
+        """Returns all matches, in order."""
+        return list(self.pattern.finditer(text)) if self.may_match(text) else []
+
+
+def hinted(hints: str, pattern: str) -> Hinted:
+    """Returns a pattern that ignores case, with its hints in one text: 'so|thus'."""
+    return Hinted(tuple(hints.split("|")), re.compile(pattern, re.I))
+
+
 class Tokens(NamedTuple):
     """A text as words, CJK characters, marks and line ends."""
 
@@ -152,6 +182,7 @@ class Tokens(NamedTuple):
     raws: tuple[str, ...]  # case as written
 
 
+@functools.lru_cache(maxsize=16)  # rooms that read an answer fold it one by one
 def fold(text: str) -> str:
     """Returns text with plain quotes, dashes and width; without markup; case kept.
 
@@ -178,9 +209,10 @@ def tokenize(folded: str) -> Tokens:
     a token of its own, as these scripts write no spaces.
     """
     pattern = _ASCII_TOKEN if folded.isascii() else _TOKEN
-    spaced = re.sub(r"(?<=\w)[-_](?=\w)", " ", folded)
+    joined = "-" in folded or "_" in folded
+    spaced = _JOIN.sub(" ", folded) if joined else folded
     raws = tuple(pattern.findall(spaced))
-    return Tokens(tuple(_word(raw) for raw in raws), raws)
+    return Tokens(tuple(map(_word, raws)), raws)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -213,6 +245,7 @@ def _folded_forms() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(key(form) for form in row) for row in FORMS)
 
 
+@functools.lru_cache(maxsize=16)
 def squeeze(text: str) -> str:
     """Makes each run of white space one line end, if it holds one, or one space."""
     return _RUN.sub(lambda run: "\n" if "\n" in run.group() else " ", text)

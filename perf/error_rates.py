@@ -139,7 +139,7 @@ def arrays(texts: Texts) -> Row:
     """Token ids with masks, compiled, beside a loop of rapidfuzz over lists."""
     from rapidfuzz.distance import Levenshtein
 
-    from benchmark.metrics.sequence import edit_distance
+    from benchmark.metrics.edit_distance import edit_distance
 
     sides = [[text.split() for text in side[: PAIRS // 10]] for side in texts]
     known: dict[str, int] = {}

@@ -225,3 +225,11 @@ def test_through_the_real_door(place):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_the_commands_do_not_wait_for_jax():
+    code = (
+        "import sys, benchmark.__main__, benchmark.scoring\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

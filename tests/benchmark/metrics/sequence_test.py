@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from benchmark.metrics import sequence
-from benchmark.metrics.sequence import count_edits, edit_distance, error_rate
+from benchmark.metrics.edit_distance import edit_distance
+from benchmark.metrics.sequence import count_edits, error_rate
 
 TOKENS = st.lists(st.sampled_from("abc"), max_size=7)
 
