@@ -172,6 +172,8 @@ def _unquoted(reader: Reader, text: str) -> tuple[str, bool]:
     stripped = text.strip()
     if len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "\"'":
         text = stripped[1:-1]
+    if "'" not in text and '"' not in text:
+        return text, False
     dropped = False
 
     def replace(match: re.Match[str]) -> str:

@@ -191,15 +191,17 @@ def fold(text: str) -> str:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_PLAIN)).translate(_PLAIN)
-    text = _INVISIBLE.sub("", _ESCAPE.sub("", text))
-    text = _LINE.sub("\n", text)
+    if not (text.isascii() and text.isprintable()):
+        text = _INVISIBLE.sub("", _ESCAPE.sub("", text))
+        text = _LINE.sub("\n", text)
     if "<" in text:
         text = _thoughts_removed(text)
     if "~" in text or "<" in text:
         text = _TAG.sub(" ", _STRUCK.sub(" ", text))
     if "\\" in text:
         text = _LATEX.sub(r"\1", text)
-    return _MARKUP.sub("", text)
+    is_marked = any(mark in text for mark in "*#>`")
+    return _MARKUP.sub("", text) if is_marked else text
 
 
 def tokenize(folded: str) -> Tokens:
@@ -248,6 +250,8 @@ def _folded_forms() -> tuple[tuple[str, ...], ...]:
 @functools.lru_cache(maxsize=16)
 def squeeze(text: str) -> str:
     """Makes each run of white space one line end, if it holds one, or one space."""
+    if text.isprintable() and "  " not in text:
+        return text
     return _RUN.sub(lambda run: "\n" if "\n" in run.group() else " ", text)
 
 
