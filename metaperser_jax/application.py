@@ -42,6 +42,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 REPEAT_SECONDS = 1.0
 SWEEPING = ("sweep", "tables")
 SHARDED = ("features", "sweep")
+TOGETHER = ("features", "train", "evaluate", "all")  # what several processes may do
 HEADLINE_METRICS = ("nll", "micro_f1", "macro_f1", "ccc", "rmse")
 HEADLINE_REFERENCES = (
     "no_adaptation",
@@ -112,14 +113,16 @@ def run(
         if unknown:
             raise InputError(f"not a flag: {unknown[0]!r}. Flags begin with --.")
         part = parse_shard(shard, mode)
-        part = join(multihost, multihost_timeout, mode, part)
         chosen = settings.from_config(config)
+        refuse_together(multihost, mode, part, chosen, dry_run)
+        together = join(multihost, multihost_timeout, part)
+        part = part or (together if mode == "features" else None)
         if mode in SWEEPING:  # its variants have workdirs of their own
             chosen = with_cache_dir(chosen, folder)
         elif part:  # each part has a workdir of its own, the cache in common
             chosen = with_cache_dir(chosen, folder)
             folder = folder / "shard_{}_of_{}".format(*part)
-        shared = part if mode == "sweep" else None
+        shared = part if mode == "sweep" else together if not part else None
         with processes.lost_told(), _stoppable(stops), _working_in(folder, shared):
             job = Job(chosen, config, mode, folder, command, part, dry_run)
             exit_code = _dispatch(job, force, require_accelerator)
@@ -179,6 +182,8 @@ def _log_plainly() -> None:
 
 def _dispatch(job: Job, force: bool, require_accelerator: bool) -> int:
     chosen, folder = job.settings, job.folder
+    if not processes.leads():
+        log.setLevel(logging.WARNING)  # the first one tells
     log.info(_device_line(require_accelerator))
     _keep_compilations(chosen, folder)
     problems = Problems(strict=chosen.strict)
@@ -191,19 +196,28 @@ def _dispatch(job: Job, force: bool, require_accelerator: bool) -> int:
     if job.dry_run:
         print(forecast.describe(forecast.forecast(chosen, folder, job.mode, problems)))
         return 0
-    refuse_other_config(chosen, job.plain, folder, force)
+    processes.by_leader(
+        "the config is known",
+        lambda: refuse_other_config(chosen, job.plain, folder, force),
+    )
     begun = time.monotonic()
     try:
         _work(job, problems)
     finally:
-        part = "" if job.shard is None else "_{}_of_{}".format(*job.shard)
-        report_path = folder / f"problems{part if job.mode == 'sweep' else ''}.jsonl"
-        problems.write(report_path)
-        if problems.rows:
-            log.info("skipped or doubtful (%s):", report_path)
-            log.info(problems.summary())
+        if job.shard or processes.leads():
+            _tell_problems(job, problems)
     log.info("done in %.0f s", time.monotonic() - begun)
     return 0
+
+
+def _tell_problems(job: Job, problems: Problems) -> None:
+    """Writes what was skipped or doubtful, and sums it up on the console."""
+    part = "" if job.shard is None else "_{}_of_{}".format(*job.shard)
+    path = job.folder / f"problems{part if job.mode == 'sweep' else ''}.jsonl"
+    problems.write(path)
+    if problems.rows:
+        log.info("skipped or doubtful (%s):", path)
+        log.info(problems.summary())
 
 
 def _work(job: Job, problems: Problems) -> None:
@@ -228,7 +242,9 @@ def _run_experiment(job: Job, problems: Problems) -> None:
     if job.mode in ("all", "train"):
         train(experiment)
     if job.mode in ("all", "evaluate"):
-        _evaluate_and_report(experiment, job.plain, job.command)
+        predictions = evaluate(experiment)
+        if processes.leads():
+            _report_all(experiment, predictions, job.plain, job.command)
 
 
 def parse_shard(text: str, mode: str) -> Shard | None:
@@ -251,37 +267,62 @@ def parse_shard(text: str, mode: str) -> Shard | None:
     return number, count
 
 
+def refuse_together(
+    choice: processes.Choice,
+    mode: str,
+    part: Shard | None,
+    chosen: Settings,
+    dry_run: bool,
+) -> None:
+    """Refuses what several processes cannot do together, before they wait.
+
+    Raises:
+      InputError: the mode, a part that was named, or an encoder that is to be tuned.
+    """
+    if not _joins(choice, part):
+        return
+    number, starter = processes.expected(os.environ)
+    if part:
+        what = "--shard={}/{}".format(*part)
+    elif mode not in TOGETHER or dry_run:
+        what = "--dry_run" if dry_run else f"--mode={mode}"
+    elif chosen.encoder.tuning != "frozen" and mode != "features":
+        what = f"--config.encoder.tuning={chosen.encoder.tuning}"
+    else:
+        return
+    told = f" ({number} processes, says {starter})" if number > 1 else ""
+    raise InputError(
+        f"--multihost={choice}{told}: several processes cannot join for {what}. Start "
+        "one process, which takes all devices of its machine, or --multihost=off; "
+        "folds of a sweep are divided by --shard."
+    )
+
+
+def _joins(choice: processes.Choice, part: Shard | None) -> bool:
+    """Whether other processes are waited for; 'auto' does not where a part is named."""
+    number, _ = processes.expected(os.environ)
+    return choice == "on" or (choice == "auto" and number > 1 and not part)
+
+
 def join(
-    choice: processes.Choice, timeout: int, mode: str, part: Shard | None
+    choice: processes.Choice, timeout: int, part: Shard | None = None
 ) -> Shard | None:
-    """Joins the other processes of the run, if there are any; returns what is to do.
+    """Joins the other processes of the run, if there are any.
 
     Args:
       choice: see `processes.start`; whoever names a part is not 'auto' joined.
       timeout: seconds to wait.
-      mode: what is to be done.
       part: the shard that was named.
 
     Returns:
-      The part of the clips that is this process's; alone, `part`.
+      (number, count) of this process among them; None alone.
 
     Raises:
-      InputError: the mode, or a part that was named, is not for several processes.
       MachineError: they did not come.
     """
-    number, starter = processes.expected(os.environ)
-    if choice == "off" or (choice == "auto" and (number == 1 or part)):
-        return part
-    if mode != "features" or part:
-        what = f"--mode={mode}" if not part else "--shard={}/{}".format(*part)
-        told = f" ({number} processes, says {starter})" if number > 1 else ""
-        raise InputError(
-            f"--multihost={choice}{told}: several processes join for --mode=features "
-            f"alone, not with {what}. Start one process, which takes all devices of "
-            "its machine, or --multihost=off; folds of a sweep are divided by --shard."
-        )
-    count = processes.start(choice, timeout)
-    return (jax.process_index() + 1, count) if count > 1 else None
+    if _joins(choice, part):
+        processes.start(choice, timeout)
+    return processes.part()
 
 
 def with_cache_dir(chosen: Settings, folder: pathlib.Path) -> Settings:
@@ -302,11 +343,13 @@ def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
             jax.config.update(name, value)
 
 
-def _evaluate_and_report(
-    experiment: Experiment, config: dict[str, Any], command: str
+def _report_all(
+    experiment: Experiment,
+    predictions: dict[str, protocol.Predictions],
+    config: dict[str, Any],
+    command: str,
 ) -> None:
-    """Evaluates and reports; listeners of several kinds apart, each in a folder."""
-    predictions = evaluate(experiment)
+    """Reports; listeners of several kinds apart, each in a folder."""
     groups = experiment.corpus.groups
     kinds = sorted(
         {groups[a] for p in predictions.values() for a in p.annotators if groups}

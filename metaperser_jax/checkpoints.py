@@ -23,7 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from metaperser_jax import trees
+from metaperser_jax import processes, trees
 from metaperser_jax.errors import InputError, MachineError, Problems
 from metaperser_jax.typing import MetaParams
 
@@ -46,7 +46,11 @@ def _loss(metrics: dict[str, float]) -> float:
 
 
 class Checkpoints:
-    """The checkpoints of one training stage in one folder; close it after use."""
+    """The checkpoints of one training stage in one folder; close it after use.
+
+    Several processes of a run call it alike, on a folder that they share; the first
+    one writes.
+    """
 
     def __init__(self, folder: pathlib.Path, num_latest: int = 2):
         """Opens (and creates) the folder; the best and the latest steps are kept.
@@ -59,7 +63,8 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = pathlib.Path(folder).absolute()
         self._ocp = ocp
-        self._set_aside = set_aside_unreadable(self.folder)
+        self._set_aside: list[tuple[pathlib.Path, str]] = []
+        processes.by_leader("checkpoints are looked at", self._look_at_all)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [
@@ -73,6 +78,9 @@ class Checkpoints:
             create=True,
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def _look_at_all(self) -> None:
+        self._set_aside = set_aside_unreadable(self.folder)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -98,7 +106,8 @@ class Checkpoints:
         try:
             self._manager.save(step, args=args, metrics={"loss": float(loss)})
             self._manager.wait_until_finished()
-            write_digests(self.folder / str(step))
+            digest = functools.partial(write_digests, self.folder / str(step))
+            processes.by_leader("a checkpoint is complete", digest)
         except (OSError, ValueError) as error:  # a full disk is either
             raise MachineError(
                 f"{self.folder}: step {step} could not be saved: {error}. Earlier steps"

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from metaperser_jax import mesh as meshes
-from metaperser_jax import methods
+from metaperser_jax import methods, processes
 from metaperser_jax.checkpoints import load_meta_params
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import (
@@ -111,12 +111,13 @@ def evaluate_method(
         return kept
     start = load_start(experiment, data, method)
     tuned = tune_method(experiment, data, method, start)
-    note_tuned(path.parent / "tuned.json", tuned)
+    if processes.leads():
+        note_tuned(path.parent / "tuned.json", tuned)
     found = {
         name: predict_scenario(experiment, data, name, plans, method, start, tuned)
         for name in plans
     }
-    save_predictions(path, found)
+    processes.by_leader("a method is evaluated", lambda: save_predictions(path, found))
     return found
 
 

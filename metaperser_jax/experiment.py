@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaperser_jax import features, losses, methods
+from metaperser_jax import features, losses, methods, processes
 from metaperser_jax.data import corpora, episodes, ratings, splits
 from metaperser_jax.data.crema_d import CremaDSpec, load_crema_d
 from metaperser_jax.data.iemocap import IemocapSpec, load_iemocap
@@ -71,7 +71,9 @@ def open_experiment(
       InputError: nothing usable is left; every reason is in `problems`.
     """
     cache = cache_dir(settings, workdir)
-    corpus = load_corpus(settings, cache, problems)
+    corpus = processes.leader_first(
+        "the corpus is read", lambda: load_corpus(settings, cache, problems)
+    )
     corpus = corpora.validate_corpus(corpus, problems)
     folds = splits.make_folds(corpus, settings.split)  # may refuse: features cost time
     if few := splits.untested(corpus, settings.split):
@@ -123,15 +125,14 @@ def load_features(
     if encoder.random_weights:
         message = "its weights were drawn and never trained: the numbers mean nothing"
         problems.warning("random_weights", f"encoder {encoder.name}", message)
+    how = {"batch_size": wanted.batch_size, "memory_gb": wanted.memory_gb}
+    folder, reading = cache / "features", how_read(settings)
+    if part := processes.part():  # what cannot be read is told below, of all clips
+        kept = features.open_cache(encoder, folder, Problems(), reading)
+        features.fill(kept, corpus, encoder, params, Problems(), shard=part, **how)
+        processes.meet("all clips are encoded")
     found = features.extract(
-        corpus,
-        encoder,
-        params,
-        cache / "features",
-        problems,
-        batch_size=wanted.batch_size,
-        memory_gb=wanted.memory_gb,
-        reading=how_read(settings),
+        corpus, encoder, params, folder, problems, reading=reading, **how
     )
     done = f"{len(corpus.clips)} clips, {found.num_cached} from the cache"
     log.info("features: %s%s", done, _told(found.effort))

@@ -52,6 +52,18 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, WHOLE))
 
 
+def split_columns(array: Any, mesh: Mesh | None) -> Any:
+    """Returns [rows, columns] with the columns split over the devices of a mesh.
+
+    Where the devices do not divide them, they are whole on each.
+    """
+    if mesh is None or mesh.size == 1:
+        return jnp.asarray(array)
+    divides = array.shape[1] % mesh.size == 0
+    spec = PartitionSpec(None, AXES) if divides else WHOLE
+    return jax.device_put(array, NamedSharding(mesh, spec))
+
+
 def pad_to(tree: Any, multiple: int) -> tuple[Any, int]:
     """Pads the leading axis to a multiple; returns the tree and how many are real.
 

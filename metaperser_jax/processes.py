@@ -10,10 +10,11 @@ import ctypes
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from metaperser_jax.errors import InputError, MachineError
@@ -138,6 +139,40 @@ def meet(name: str) -> None:
     """Waits until all processes have come here; alone, at once."""
     if joined():
         multihost_utils.sync_global_devices(name)
+
+
+def leads() -> bool:
+    """Returns whether this process writes what all share: the first, or one alone."""
+    return not joined() or jax.process_index() == 0
+
+
+def by_leader(name: str, write: Callable[[], None]) -> None:
+    """Lets the first process do something for all; the others wait until it has."""
+    if leads():
+        write()
+    meet(name)
+
+
+def leader_first(name: str, read: Callable[[], Any]) -> Any:
+    """Returns what is read, and made by the first process where it is not there."""
+    if leads():
+        found = read()
+        meet(name)
+        return found
+    meet(name)
+    return read()
+
+
+def part() -> tuple[int, int] | None:
+    """Returns (number from 1, count) of this process, None alone."""
+    return (jax.process_index() + 1, jax.process_count()) if joined() else None
+
+
+def least(value: float) -> float:
+    """Returns the least value of all processes, so that they decide alike."""
+    if not joined():
+        return value
+    return float(multihost_utils.process_allgather(np.float64(value)).min())
 
 
 @contextlib.contextmanager

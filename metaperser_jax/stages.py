@@ -1,5 +1,6 @@
 """Stages of training: one outer optimisation each, resumed, best on dev listeners."""
 
+import functools
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from metaperser_jax import mesh as meshes
-from metaperser_jax import methods
+from metaperser_jax import methods, processes
 from metaperser_jax.checkpoints import Checkpoints, refuse_origin, save_meta_params
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import EvaluationPlan
@@ -30,7 +31,7 @@ from metaperser_jax.experiment import (
 )
 from metaperser_jax.meta.learners import MetaLearner
 from metaperser_jax.training import state
-from metaperser_jax.training.writers import Writer
+from metaperser_jax.training.writers import AnyWriter, NoWriter, Writer
 from metaperser_jax.typing import MetaParams, Params
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def run_stage(
     begun = time.monotonic()
     with (
         Checkpoints(stage.folder / "checkpoints") as checkpoints,
-        Writer(stage.folder, experiment.settings.tensorboard) as writer,
+        _writer(stage, experiment.settings.tensorboard) as writer,
     ):
         current, first = _resume(stage, start, checkpoints, writer, experiment.problems)
         current = _go_on(experiment, stage, current, first, checkpoints, writer)
@@ -145,15 +146,22 @@ def run_stage(
         "%s: %d steps in %.1f s, best at %d",
         stage.label, stage.total - first, seconds, best.step,
     )  # fmt: skip
-    save_meta_params(stage.folder, best.tree.meta_params, stage.origin)
+    learned = best.tree.meta_params
+    save = functools.partial(save_meta_params, stage.folder, learned, stage.origin)
+    processes.by_leader("a stage is complete", save)
     return jax.tree.map(jnp.asarray, best.tree.meta_params)
+
+
+def _writer(stage: Stage, tensorboard: bool) -> AnyWriter:
+    """Returns what writes the curves; of several processes only the first does."""
+    return Writer(stage.folder, tensorboard) if processes.leads() else NoWriter()
 
 
 def _resume(
     stage: Stage,
     start: state.TrainState,
     checkpoints: Checkpoints,
-    writer: Writer,
+    writer: AnyWriter,
     problems: Problems,
 ) -> tuple[state.TrainState, int]:
     """Returns the newest readable state and its step, or the start, saved as step 0."""
@@ -173,7 +181,7 @@ def _go_on(
     current: state.TrainState,
     first: int,
     checkpoints: Checkpoints,
-    writer: Writer,
+    writer: AnyWriter,
 ) -> state.TrainState:
     """Takes the steps that are left; training losses are means since the last look."""
     most = experiment.settings.meta.max_skipped
@@ -199,7 +207,7 @@ def _look(
     step: int,
     scalars: dict[str, float],
     checkpoints: Checkpoints,
-    writer: Writer,
+    writer: AnyWriter,
 ) -> float:
     """Asks the development listeners and saves; returns their loss."""
     loss = stage.dev_loss(current.meta_params)
@@ -226,7 +234,7 @@ def refuse_divergence(current: state.TrainState, most: int, stage: Stage) -> Non
     if in_a_row < most:
         return
     where = ""
-    if stage.listeners_at is not None:
+    if stage.listeners_at is not None and processes.leads():
         batches = {n: stage.listeners_at(n) for n in range(step - in_a_row, step)}
         path = stage.folder / "diverged.json"
         path.write_text(json.dumps(batches, indent=1, ensure_ascii=False))

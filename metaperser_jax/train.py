@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metaperser_jax import memory, methods
+from metaperser_jax import memory, methods, processes
 from metaperser_jax import mesh as meshes
 from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import WIDTH_GRAIN, EpisodeSampler, round_up
@@ -51,8 +51,12 @@ def begin_fold(experiment: Experiment, fold: Fold) -> FoldData:
     """Prepares a fold's data and keeps its scaler."""
     data = prepare_fold(experiment, fold)
     folder = stage_folder(experiment.workdir, fold.index, "pretrain").parent
-    folder.mkdir(parents=True, exist_ok=True)
-    save_scaler(folder, data.scaler)
+
+    def save() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_scaler(folder, data.scaler)
+
+    processes.by_leader("a fold begins", save)
     note_left_out(experiment, data)
     return data
 
@@ -97,17 +101,18 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
     learner = methods.make_learner("no_adaptation", data.spec, settings.meta)
     tx = _optimizer(chosen.learning_rate, 0.0, chosen.weight_decay, 1.0, None)
     epoch_fn = _pretrain_epoch(model.loss_fn, tx)
-    train_data = everything(pools.to_device(data.train))
+    mesh = meshes.make_mesh()
+    train_data = everything(pools.to_device(data.train, mesh))
     rows = np.flatnonzero(data.train.annotator >= 0)
     dev_loss = dev_loss_fn(experiment, data, learner, data.spec)
-    start = state.init_state(
-        learner.init(initial_params(experiment, data, "pretrain")), tx
-    )
+    fresh = learner.init(initial_params(experiment, data, "pretrain"))
+    start = meshes.replicate(state.init_state(fresh, tx), mesh)
 
     def advance(current: state.TrainState, epoch: int) -> tuple[Any, dict[str, float]]:
         index = epoch_index(
             rows, chosen.batch_size, (settings.seed, PRETRAIN_SEED, epoch)
         )
+        index = meshes.split_columns(index, mesh)
         current, losses = epoch_fn(current, train_data, index)
         return current, {"train_loss": float(losses.mean())}
 
@@ -118,6 +123,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
         max(chosen.epochs // chosen.evaluations, 1),
         advance,
         dev_loss,
+        mesh=mesh,
     )
     return run_stage(experiment, stage, start).params
 
@@ -217,8 +223,10 @@ def fit_memory(
     Raises:
       MachineError: it does not fit with one listener at a time.
     """
-    available, needed = memory.available_bytes(), step_bytes(meta)
-    if available is None or needed <= available:
+    here = memory.available_bytes()
+    available = processes.least(math.inf if here is None else here)
+    needed = step_bytes(meta)
+    if needed <= available:
         return meta
     asked = f"a meta-step takes about {needed / 1e9:.2f} GB, there are"
     found = f"{available / 1e9:.2f} GB"

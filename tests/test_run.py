@@ -11,11 +11,14 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
+
+from tests.metaperser_jax import meshed
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = "--config=configs/smoke.py"
@@ -354,6 +357,102 @@ def swept(place, door):
     assert process.returncode == 0, process.stderr
     (workdir / "console.txt").write_text(process.stdout)
     return workdir
+
+
+class TestTwoProcesses:
+    """Joined over loopback, two devices each; one is killed, other numbers go on."""
+
+    METHODS = frozenset({"full", "no_adaptation", "wrong_listener"})
+    ONLY = f"--config.evaluation.methods={tuple(sorted(METHODS))}"
+
+    @pytest.fixture
+    def begin(self, environment):
+        running = []
+
+        def start(*arguments):
+            """Starts both and returns them."""
+            port = free_port()
+            # compiled like what it is compared with
+            flags = " ".join([os.environ.get("XLA_FLAGS", ""), *meshed.devices(2)])
+            for number in range(2):
+                joined = {
+                    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                    "JAX_NUM_PROCESSES": "2",
+                    "JAX_PROCESS_ID": str(number),
+                }
+                running.append(
+                    subprocess.Popen(
+                        [sys.executable, "run.py", SMOKE, self.ONLY, *arguments],
+                        cwd=ROOT,
+                        env={**environment, "XLA_FLAGS": flags, **joined},
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+            return running[-2:]
+
+        yield start
+        for process in running:
+            process.kill()
+            process.communicate()
+
+    def test_together_they_give_what_one_gives(self, begin, finished, tmp_path):
+        workdir = tmp_path / "runs" / "two"
+        both = begin(f"--workdir={workdir}")
+        outputs = [process.communicate(timeout=PATIENCE) for process in both]
+        assert [process.returncode for process in both] == [0, 0], outputs
+        assert "report: " in outputs[0][0]
+        assert "report: " not in outputs[1][0]
+        self.compare(workdir, finished)
+        made = files_of(finished / "fold_00") - files_of(workdir / "fold_00")
+        assert {name.partition("/")[0] for name in made} == {"minus_lslr"}
+
+    def test_one_is_killed_and_one_alone_goes_on(self, begin, door, finished, tmp_path):
+        workdir = tmp_path / "runs" / "two"
+        first, second = begin(f"--workdir={workdir}", "--multihost_timeout=60")
+        begun = workdir / "fold_00" / "full" / "checkpoints" / "0" / "digests.json"
+        wait_for(begun, first)
+        second.kill()
+        told = first.communicate(timeout=PATIENCE)[1]
+        assert first.returncode == 3, told
+        assert "process of this run has ended" in told
+        assert not (workdir / "fold_00" / "full" / "meta_params.safetensors").exists()
+        process = door(self.ONLY, f"--workdir={workdir}")  # on one device
+        assert process.returncode == 0, process.stderr
+        self.compare(workdir, finished)
+
+    def compare(self, workdir, finished):
+        """The records are the same, numbers to 1e-5."""
+        found, wanted = (load(f / "results.json") for f in (workdir, finished))
+        wanted = [row for row in wanted if row["method"] in self.METHODS]
+        assert {row["method"] for row in found} == self.METHODS
+        for one, other in zip(found, wanted, strict=True):
+            for key, value in other.items():
+                if isinstance(value, float):
+                    value = pytest.approx(value, rel=1e-5, abs=1e-6)
+                assert one[key] == value
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def wait_for(path, process):
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def files_of(folder):
+    """Names of the files, but for those that libraries choose."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix() for path in paths}
+    return {n for n in named if "tensorboard" not in n and "checkpoints" not in n}
 
 
 class TestSweep:

@@ -48,6 +48,25 @@ class Writer:
             file.write(json.dumps(row) + "\n")
 
 
+class NoWriter:
+    """What a process that writes nothing has instead."""
+
+    def __enter__(self) -> "NoWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def drop_after(self, step: int) -> None:
+        """Does nothing."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Does nothing."""
+
+
+AnyWriter = Writer | NoWriter
+
+
 def read_curves(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the rows written so far; a half-written last line is left out."""
     if not path.exists():

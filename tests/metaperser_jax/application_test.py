@@ -397,7 +397,7 @@ def test_the_console_compares_what_the_claims_are_about():
 
 
 class TestJoin:
-    """Several processes: for features alone, each with its part of the clips."""
+    """Several processes of one run."""
 
     @pytest.fixture(autouse=True)
     def told_of_three(self, monkeypatch):
@@ -405,35 +405,44 @@ class TestJoin:
 
     def test_each_process_has_its_part(self, monkeypatch):
         monkeypatch.setattr(application.processes, "start", lambda *_: 3)
+        monkeypatch.setattr(application.processes, "joined", lambda: True)
         monkeypatch.setattr(jax, "process_index", lambda: 1)
-        assert application.join("auto", 9, "features", None) == (2, 3)
+        monkeypatch.setattr(jax, "process_count", lambda: 3)
+        assert application.join("auto", 9) == (2, 3)
 
     @pytest.mark.parametrize(
-        ("choice", "mode", "part"),
-        [("off", "all", None), ("off", "sweep", (1, 2)), ("auto", "sweep", (1, 2))],
+        ("choice", "part"), [("off", None), ("off", (1, 2)), ("auto", (1, 2))]
     )
-    def test_off_or_with_a_part_nobody_is_joined(self, choice, mode, part):
-        assert application.join(choice, 9, mode, part) == part
+    def test_off_or_with_a_part_nobody_is_joined(self, choice, part):
+        assert application.join(choice, 9, part) is None
 
     def test_where_nobody_else_is_told_of_nobody_is_joined(self, monkeypatch):
         monkeypatch.setenv("JAX_NUM_PROCESSES", "1")
-        assert application.join("auto", 9, "all", None) is None
+        assert application.join("auto", 9) is None
 
     @pytest.mark.parametrize(
         ("choice", "mode", "part", "named"),
         [
-            ("auto", "all", None, "not with --mode=all"),
-            ("on", "sweep", None, "not with --mode=sweep"),
-            ("on", "features", (1, 2), "not with --shard=1/2"),
+            ("auto", "tables", None, "cannot join for --mode=tables"),
+            ("on", "sweep", None, "cannot join for --mode=sweep"),
+            ("on", "features", (1, 2), "cannot join for --shard=1/2"),
         ],
     )
     def test_what_is_not_for_several_is_refused(self, choice, mode, part, named):
         with pytest.raises(InputError) as caught:
-            application.join(choice, 9, mode, part)
+            application.refuse_together(choice, mode, part, from_config(CONFIG), False)
         assert f"--multihost={choice} (3 processes, says by hand)" in str(caught.value)
         assert named in str(caught.value)
 
+    def test_tuning_an_encoder_is_not_for_several(self):
+        tuned = from_config({**CONFIG, "encoder": {"tuning": "lora"}})
+        with pytest.raises(InputError, match="tuning=lora"):
+            application.refuse_together("on", "all", None, tuned, False)
+        application.refuse_together("on", "features", None, tuned, False)
+        application.refuse_together("off", "all", None, tuned, False)
+
     def test_a_run_that_is_refused_leaves_nothing(self, run, capsys, tmp_path):
-        assert run(raising(AssertionError), multihost="on") == 2
+        shuffled = {"shard": "1/2", "multihost": "on"}
+        assert run(raising(AssertionError), **shuffled) == 2
         assert "--multihost=on" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []

@@ -21,15 +21,20 @@ SPEC = methods.ModelSpec(
 )
 META = MetaSettings(num_steps=2, init_learning_rate=0.3, task_chunk=2)
 
-FLAGS = (  # XLA: compile quickly; on a busy machine devices may wait long for others
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-)
+QUICKLY = "--xla_backend_optimization_level=0"  # is compiled
+
+
+def devices(count):
+    """XLA's flags of so many; on a busy machine they may wait long for one another."""
+    return (
+        f"--xla_force_host_platform_device_count={count}",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    )
 
 
 def on_devices(count):
     """Environment of a process of so many simulated devices."""
-    flags = (f"--xla_force_host_platform_device_count={count}", *FLAGS)
+    flags = (*devices(count), QUICKLY)
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
 
 
