@@ -129,7 +129,10 @@ def load_features(
     folder, reading = cache / "features", how_read(settings)
     if part := processes.part():  # what cannot be read is told below, of all clips
         kept = features.open_cache(encoder, folder, Problems(), reading)
-        features.fill(kept, corpus, encoder, params, Problems(), shard=part, **how)
+        effort = features.fill(
+            kept, corpus, encoder, params, Problems(), shard=part, **how
+        )
+        log.info("features: part %d of %d%s", *part, _told(effort))
         processes.meet("all clips are encoded")
     found = features.extract(
         corpus, encoder, params, folder, problems, reading=reading, **how

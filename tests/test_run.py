@@ -410,7 +410,7 @@ class TestTwoProcesses:
 
     def test_one_is_killed_and_one_alone_goes_on(self, begin, door, finished, tmp_path):
         workdir = tmp_path / "runs" / "two"
-        first, second = begin(f"--workdir={workdir}", "--multihost_timeout=60")
+        first, second = begin(f"--workdir={workdir}", "--multihost_timeout=30")
         begun = workdir / "fold_00" / "full" / "checkpoints" / "0" / "digests.json"
         wait_for(begun, first)
         second.kill()
