@@ -5,8 +5,12 @@ on every device; the leading axis of what is mapped (tasks, pairs, clips) is spl
 both axes. Each device maps its own part, so that nothing waits for a neighbour before
 the sums are taken. A leading axis that the devices do not divide is padded with copies
 of its first entries, and the copies count nothing.
+
+An encoder that is tuned may be too large to be whole: its tensors are split by `rule`,
+and JAX moves the parts that a layer needs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +24,7 @@ from metaperser_jax.errors import InputError
 TASKS, DATA = AXES = ("tasks", "data")
 WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
+SMALL = 2**12  # entries of a tensor that is whole on each device
 MeanFn = Callable[[Any, Any, Any], Any]  # (whole, entries, weights) -> averages
 
 
@@ -62,6 +67,42 @@ def split_columns(array: Any, mesh: Mesh | None) -> Any:
     divides = array.shape[1] % mesh.size == 0
     spec = PartitionSpec(None, AXES) if divides else WHOLE
     return jax.device_put(array, NamedSharding(mesh, spec))
+
+
+def rule(shape: tuple[int, ...], num_devices: int) -> PartitionSpec:
+    """Returns how the devices hold a tensor: its longest axis that they divide split.
+
+    Small ones, and those with no such axis, are whole on each.
+    """
+    fitting = [n for n in shape if n % num_devices == 0]
+    if math.prod(shape) < SMALL or not fitting:
+        return WHOLE
+    at = shape.index(max(fitting))
+    return PartitionSpec(*[None] * at, AXES)
+
+
+def shard(tree: Any, mesh: Mesh | None) -> Any:
+    """Returns the tree with each tensor held as `rule` says; JAX moves the parts."""
+    if mesh is None or mesh.size == 1:
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(
+            leaf, NamedSharding(mesh, rule(np.shape(leaf), mesh.size))
+        ),
+        tree,
+    )
+
+
+def split_rows(tree: Any, mesh: Mesh | None) -> Any:
+    """Returns arrays with the leading axis split over the devices, where they do."""
+    if mesh is None or mesh.size == 1:
+        return tree
+
+    def place(leaf: Any) -> jax.Array:
+        spec = SPLIT if np.shape(leaf)[0] % mesh.size == 0 else WHOLE
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, tree)
 
 
 def pad_to(tree: Any, multiple: int) -> tuple[Any, int]:

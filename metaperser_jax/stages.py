@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from metaperser_jax import mesh as meshes
@@ -116,7 +115,8 @@ class Stage(NamedTuple):
     listeners_at: Callable[[int], list[str]] | None = None
     origin: dict[str, Any] | None = None  # JSON: what its checkpoints build on
     remedy: str = META_REMEDY  # of a loss that is not finite
-    mesh: Mesh | None = None  # on all devices of which the state is whole
+    place: Callable[[Any], Any] = functools.partial(meshes.replicate, mesh=None)
+    #   state -> the state on its devices
 
     @property
     def label(self) -> str:
@@ -170,7 +170,7 @@ def _resume(
     if found is not None:
         refuse_origin(found.info.get("origin"), stage.origin, str(checkpoints.folder))
         restored = jax.tree.map(jnp.array, found.tree)  # copies: the state is donated
-        return meshes.replicate(restored, stage.mesh), found.step
+        return stage.place(restored), found.step
     _look(stage, start, 0, {}, checkpoints, writer)
     return start, 0
 

@@ -123,7 +123,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
         max(chosen.epochs // chosen.evaluations, 1),
         advance,
         dev_loss,
-        mesh=mesh,
+        place=functools.partial(meshes.replicate, mesh=mesh),
     )
     return run_stage(experiment, stage, start).params
 
@@ -197,7 +197,7 @@ def meta_train(
         advance,
         dev_loss_fn(experiment, data, learner, spec),
         listeners_at,
-        mesh=mesh,
+        place=functools.partial(meshes.replicate, mesh=mesh),
     )
     return run_stage(experiment, stage, start)
 

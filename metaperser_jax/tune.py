@@ -131,7 +131,7 @@ def open_base(experiment: Experiment) -> Base:
     return Base(
         encoder,
         tuning,
-        jax.tree.map(jnp.asarray, frozen),
+        meshes.shard(frozen, meshes.make_mesh()),
         trained,
         padded_samples(experiment, encoder),
         gradient_fn,
@@ -215,8 +215,9 @@ def tune(experiment: Experiment, data: FoldData, base: Base) -> None:
         make_dev_loss(experiment, data, base, fixed),
         origin=base.origin,
         remedy=REMEDY,
+        place=functools.partial(meshes.shard, mesh=meshes.make_mesh()),
     )
-    run_stage(experiment, stage, init_state(MetaParams(start, {}), tx))
+    run_stage(experiment, stage, stage.place(init_state(MetaParams(start, {}), tx)))
 
 
 # Folds of one size share optimiser and compiled step.
@@ -306,13 +307,14 @@ def make_advance(
     step_fn = _tuning_step(tx)
     rows = rows_of_clips(data.train)
     width = round_up(max(map(len, rows.values())))
-    size = settings.encoder.batch_size
+    size, mesh = settings.encoder.batch_size, meshes.make_mesh()
 
     def advance(current: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         epoch, place = divmod(step, steps_per_epoch)
         sums = None
         for number, (clips, length) in enumerate(epoch_fn(epoch)[place]):
             batch = make_batch(corpus, data.train, rows, clips, length, size, width)
+            batch = meshes.split_rows(batch, mesh)
             noise = jax.random.fold_in(jax.random.fold_in(key, step), number)
             found = base.gradient_fn(current.meta_params.params, fixed, batch, noise)
             sums = found if sums is None else tuning_steps.add_sums(sums, found)
@@ -407,6 +409,7 @@ def encode_clips(
     values = np.zeros((len(clips), base.encoder.num_layers, base.encoder.width), "f4")
     for (batch, length), *_ in plan_epoch(clips, base.samples[clips], size, 1, seed=0):
         inputs = read_clips(experiment.corpus, batch, length, size)
+        inputs = meshes.split_rows(inputs, meshes.make_mesh())
         pooled = base.pooled_fn(base.frozen, trained, *inputs)
         values[np.searchsorted(clips, batch)] = pooled[: len(batch)]
     return values

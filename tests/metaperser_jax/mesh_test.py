@@ -8,6 +8,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from metaperser_jax import mesh as meshes
 from metaperser_jax.checkpoints import Checkpoints
@@ -74,6 +75,22 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
         np.testing.assert_array_equal(
             checkpoints.restore(1, like).tree["inputs"], like["inputs"]
         )
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("shape", "wanted"),
+        [
+            ((768, 3072), (None, meshes.AXES)),  # the longest axis
+            ((3072, 768), (meshes.AXES,)),
+            ((32, 48, 512), (None, None, meshes.AXES)),
+            ((6, 1001), ()),  # no axis that 8 divides
+            ((768,), ()),  # small
+            ((), ()),
+        ],
+    )
+    def test_how_eight_devices_hold_a_tensor(self, shape, wanted):
+        assert meshes.rule(shape, 8) == PartitionSpec(*wanted)
 
 
 class TestMakeMesh:

@@ -4,6 +4,8 @@ import functools
 import json
 import pathlib
 import runpy
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from metaperser_jax import application, trees, tune
 from metaperser_jax import experiment as experiment_lib
+from metaperser_jax import mesh as meshes
 from metaperser_jax.checkpoints import MODEL_FILE, load_meta_params, load_origin
 from metaperser_jax.encoders.config import SpeechConfig
 from metaperser_jax.encoders.pretrained import load_encoder, save_encoder
@@ -27,6 +30,7 @@ from metaperser_jax.settings import from_config
 from metaperser_jax.training.tuning import Sums
 from metaperser_jax.training.writers import read_curves
 from metaperser_jax.typing import Corpus, Ratings
+from tests.metaperser_jax import meshed
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLIPS, LISTENERS, BROKEN = 24, 6, 7
@@ -577,3 +581,54 @@ def test_what_cannot_be_trained_is_refused_before_features_are_computed(
         monkeypatch.setattr(experiment_lib, "load_encoder", load_without_training)
     with pytest.raises(InputError, match=message):
         opened(encoder=chosen)
+
+
+ON_TWO_DEVICES = """
+import json, pathlib, sys
+import jax
+from metaperser_jax import mesh as meshes
+from tests.metaperser_jax import tune_test
+
+meshes.SMALL = 16  # or all of a toy encoder would be whole
+trained = tune_test.train_in(pathlib.Path(sys.argv[1]), sys.argv[2])
+split = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(trained)]
+print(json.dumps([len(jax.devices()), sum(split), len(split)]))
+"""
+
+
+def train_in(folder, path):
+    """Trains all of the encoder's tensors; returns them as they are before that."""
+    corpus = toy_corpus()
+    settings = make_settings(
+        path,
+        encoder={"tuning": "full", "accumulate": 2},
+        features={"cache_dir": str(folder / "cache"), "batch_size": 4},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment_lib, "load_corpus", lambda *_: corpus)
+        experiment = open_experiment(settings, folder / "run", Problems())
+    train_alone(experiment)
+    return meshes.shard(tune.open_base(experiment).trained, meshes.make_mesh())
+
+
+def test_two_devices_that_share_the_encoder_train_what_one_trains(tiny, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_DEVICES, str(tmp_path / "two"), tiny],
+        env=meshed.on_devices(2),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    devices, num_split, num_leaves = json.loads(done.stdout.splitlines()[-1])
+    assert devices == 2
+    assert num_leaves > num_split > 5
+    train_in(tmp_path / "one", tiny)
+    two, one = (
+        read_curves(tmp_path / name / "run" / "fold_00" / "tune" / "curves.jsonl")
+        for name in ("two", "one")
+    )
+    assert len(one) == 3
+    for row, other in zip(two, one, strict=True):
+        assert row == pytest.approx(other, rel=1e-4)
