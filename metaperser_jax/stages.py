@@ -6,7 +6,7 @@ import logging
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -110,11 +110,13 @@ class Stage(NamedTuple):
     folder: pathlib.Path
     total: int  # steps
     every: int  # steps between two looks at the development listeners
-    advance: Callable[[state.TrainState, int], tuple[Any, dict[str, Any]]]
+    advance: Callable[[state.TrainState, range], tuple[Any, dict[str, Any]]]
+    #   state, which steps (`block` at most) -> state, scalars [] or [steps]
     dev_loss: Callable[[MetaParams], float]
     listeners_at: Callable[[int], list[str]] | None = None
     origin: dict[str, Any] | None = None  # JSON: what its checkpoints build on
     remedy: str = META_REMEDY  # of a loss that is not finite
+    block: int = 1  # steps that `advance` takes in one call
     place: Callable[[Any], Any] = functools.partial(meshes.replicate, mesh=None)
     #   state -> the state on its devices
 
@@ -187,18 +189,32 @@ def _go_on(
     most = experiment.settings.meta.max_skipped
     seen: list[dict[str, Any]] = []
     bar = tqdm(total=stage.total, initial=first, desc=stage.label, disable=None)
-    for done in range(first + 1, stage.total + 1):
-        current, scalars = stage.advance(current, done - 1)
+    for block in blocks(first, stage.total, stage.every, stage.block):
+        current, scalars = stage.advance(current, block)
         seen.append(scalars)
-        bar.update()
+        bar.update(len(block))
+        done = block.stop
         if done % stage.every == 0 or done == stage.total:
             refuse_divergence(current, most, stage)
-            means = {k: float(np.mean([s[k] for s in seen])) for k in scalars}
+            means = {k: _mean(s[k] for s in seen) for k in scalars}
             loss = _look(stage, current, done, means, checkpoints, writer)
             bar.set_postfix(dev_loss=f"{loss:.4f}", refresh=False)
             seen = []
     bar.close()
     return current
+
+
+def blocks(first: int, total: int, every: int, most: int) -> Iterator[range]:
+    """Yields the steps from `first` on, at most so many at once, up to each look."""
+    while first < total:
+        look = min((first // every + 1) * every, total)
+        block = range(first, min(first + most, look))
+        yield block
+        first = block.stop
+
+
+def _mean(values: Iterable[Any]) -> float:
+    return float(np.mean(np.concatenate([np.atleast_1d(value) for value in values])))
 
 
 def _look(

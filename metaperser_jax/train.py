@@ -4,9 +4,10 @@ Where the encoder is tuned, that comes first in each fold.
 """
 
 import functools
+import itertools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ from metaperser_jax.typing import Batch, EpisodeRows, MetaParams, Params
 log = logging.getLogger(__name__)
 
 EPISODE_SEED, PRETRAIN_SEED = 102, 103
+BLOCK = 32  # meta-steps of a call at most; a request to stop waits for one
 
 
 def train(experiment: Experiment) -> None:
@@ -108,7 +110,8 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
     fresh = learner.init(initial_params(experiment, data, "pretrain"))
     start = meshes.replicate(state.init_state(fresh, tx), mesh)
 
-    def advance(current: state.TrainState, epoch: int) -> tuple[Any, dict[str, float]]:
+    def advance(current: state.TrainState, epochs: range) -> tuple[Any, dict[str, Any]]:
+        (epoch,) = epochs
         index = epoch_index(
             rows, chosen.batch_size, (settings.seed, PRETRAIN_SEED, epoch)
         )
@@ -173,17 +176,25 @@ def meta_train(
         experiment, f"fold {data.fold.index}, {method}", meta, num_tasks, step_bytes
     )
     learner = methods.make_learner(recipe.learner, spec, meta)
-    step_fn = _meta_train_step(learner, tx, mesh)
+    steps_fn = _meta_train_steps(learner, tx, mesh)
+    every = max(total // meta.evaluations, 1)
+    block = math.ceil(every / math.ceil(every / BLOCK))
     start = state.init_state(learner.init(params), tx)
     if not recipe.learn_rates:
         start = start._replace(opt_state=optimizers.with_rates_frozen(start.opt_state))
     start = meshes.replicate(start, mesh)
 
-    def advance(current: state.TrainState, step: int) -> tuple[Any, dict[str, Any]]:
-        drawn = draw(step)
-        order = derivative_order(step, total, annealed_from)
-        current, metrics = step_fn(current, drawn, pool, order=order)
-        return current, {"train_loss": metrics["query_loss"]}
+    def advance(current: state.TrainState, steps: range) -> tuple[Any, dict[str, Any]]:
+        losses = []
+        order_of = functools.partial(
+            derivative_order, num_steps=total, second_order_from=annealed_from
+        )
+        for order, alike in itertools.groupby(steps, order_of):
+            drawn = [draw(step) for step in alike]
+            rows, is_real = stack_padded(drawn, block)
+            current, metrics = steps_fn(current, rows, is_real, pool, order=order)
+            losses.append(metrics["query_loss"][: len(drawn)])
+        return current, {"train_loss": jnp.concatenate(losses)}
 
     def listeners_at(step: int) -> list[str]:
         places = sampler.listeners_at(step, num_tasks)
@@ -193,13 +204,26 @@ def meta_train(
         method,
         stage_folder(experiment.workdir, data.fold.index, method),
         total,
-        max(total // meta.evaluations, 1),
+        every,
         advance,
         dev_loss_fn(experiment, data, learner, spec),
         listeners_at,
+        block=block,
         place=functools.partial(meshes.replicate, mesh=mesh),
     )
     return run_stage(experiment, stage, start)
+
+
+def stack_padded(
+    drawn: Sequence[EpisodeRows], length: int
+) -> tuple[EpisodeRows, np.ndarray]:
+    """Returns the rows [length, tasks, ...] of some steps, and which steps are real.
+
+    Padding repeats the last ones.
+    """
+    padded = [*drawn, *[drawn[-1]] * (length - len(drawn))]
+    rows = jax.tree.map(lambda *parts: np.stack(parts), *padded)
+    return rows, np.arange(length) < len(drawn)
 
 
 def fit_memory(
@@ -224,7 +248,7 @@ def fit_memory(
       MachineError: it does not fit with one listener at a time.
     """
     here = memory.available_bytes()
-    available = processes.least(math.inf if here is None else here)
+    available = processes.least(math.inf if here is None else float(here))
     needed = step_bytes(meta)
     if needed <= available:
         return meta
@@ -258,7 +282,7 @@ def _optimizer(learning_rate, rate_learning_rate, weight_decay, clip_norm, cosin
 
 
 # Methods and folds that share learner and optimiser share their compiled steps.
-_meta_train_step = functools.lru_cache(maxsize=64)(steps.make_meta_train_step)
+_meta_train_steps = functools.lru_cache(maxsize=64)(steps.make_meta_train_steps)
 _pretrain_epoch = functools.lru_cache(maxsize=64)(steps.make_pretrain_epoch)
 
 

@@ -297,8 +297,8 @@ def make_advance(
     batches_fn: Callable[..., list[Planned]],
     steps_per_epoch: int,
     tx: Any,
-) -> Callable[[TrainState, int], tuple[TrainState, dict[str, Any]]]:
-    """Returns (state, step) -> state, scalars."""
+) -> Callable[[TrainState, range], tuple[TrainState, dict[str, Any]]]:
+    """Returns (state, one step) -> state, scalars."""
     settings, corpus = experiment.settings, experiment.corpus
     seeds = (settings.seed, TUNE_SEED, data.fold.index)
     key = jax.random.key(settings.seed, impl=tuning_steps.KEY_IMPLEMENTATION)
@@ -309,7 +309,8 @@ def make_advance(
     width = round_up(max(map(len, rows.values())))
     size, mesh = settings.encoder.batch_size, meshes.make_mesh()
 
-    def advance(current: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+    def advance(current: TrainState, steps: range) -> tuple[TrainState, dict[str, Any]]:
+        (step,) = steps
         epoch, place = divmod(step, steps_per_epoch)
         sums = None
         for number, (clips, length) in enumerate(epoch_fn(epoch)[place]):

@@ -53,18 +53,62 @@ def make_meta_train_step(
         *,
         order: Order,
     ) -> tuple[TrainState, Metrics]:
-        query_loss, grads = meta_gradient(
-            learner, state.meta_params, episodes, pool, order, mesh
-        )
-        state, finite = apply_if_finite(state, grads, query_loss, tx)
-        metrics = {
-            "query_loss": query_loss,
-            "grad_norm": jnp.sqrt(trees.squared_norm(grads)),
-            "finite": finite,
-        }
-        return state, metrics
+        return _take_step(learner, tx, mesh, state, episodes, pool, order)
 
     return meta_train_step
+
+
+def make_meta_train_steps(
+    learner: MetaLearner,
+    tx: optax.GradientTransformation,
+    mesh: Mesh | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns meta_train_steps(state, episodes, is_real, pool=None, *, order).
+
+    Several steps of `make_meta_train_step` in one call, a scan over the leading axis of
+    `episodes`; the metrics come as [steps]. Where `is_real` [steps] is False the state
+    stays as it is, so that fewer steps need no compilation of their own.
+    """
+
+    @functools.partial(jax.jit, static_argnames="order", donate_argnums=0)
+    def meta_train_steps(
+        state: TrainState,
+        episodes: Episode | EpisodeRows,
+        is_real: Array,
+        pool: DevicePool | None = None,
+        *,
+        order: Order,
+    ) -> tuple[TrainState, Metrics]:
+        def step(state: TrainState, at: Any) -> tuple[TrainState, Metrics]:
+            episodes, is_real = at
+            moved, metrics = _take_step(learner, tx, mesh, state, episodes, pool, order)
+            kept = jax.tree.map(lambda a, b: jnp.where(is_real, a, b), moved, state)
+            return kept, metrics
+
+        return jax.lax.scan(step, state, (episodes, is_real))
+
+    return meta_train_steps
+
+
+def _take_step(
+    learner: MetaLearner,
+    tx: optax.GradientTransformation,
+    mesh: Mesh | None,
+    state: TrainState,
+    episodes: Episode | EpisodeRows,
+    pool: DevicePool | None,
+    order: Order,
+) -> tuple[TrainState, Metrics]:
+    query_loss, grads = meta_gradient(
+        learner, state.meta_params, episodes, pool, order, mesh
+    )
+    state, finite = apply_if_finite(state, grads, query_loss, tx)
+    metrics = {
+        "query_loss": query_loss,
+        "grad_norm": jnp.sqrt(trees.squared_norm(grads)),
+        "finite": finite,
+    }
+    return state, metrics
 
 
 def meta_gradient(

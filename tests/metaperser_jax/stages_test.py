@@ -29,6 +29,20 @@ def make_experiment(folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "total", "every", "most", "wanted"),
+    [
+        (0, 6, 3, 1, [[0], [1], [2], [3], [4], [5]]),
+        (0, 6, 3, 9, [[0, 1, 2], [3, 4, 5]]),
+        (0, 8, 5, 3, [[0, 1, 2], [3, 4], [5, 6, 7]]),
+        (4, 7, 3, 2, [[4, 5], [6]]),
+        (7, 7, 3, 2, []),
+    ],
+)
+def test_blocks_end_at_each_look(first, total, every, most, wanted):
+    assert list(map(list, stages.blocks(first, total, every, most))) == wanted
+
+
 class TestStage:
     """A toy stage: theta is the number of steps, the development loss (theta - 6)^2."""
 
@@ -39,7 +53,8 @@ class TestStage:
         )
 
     def advance(self, stop_at=None, poison=()):
-        def advance(current, step):
+        def advance(current, steps):
+            (step,) = steps
             if step == stop_at:
                 raise KeyboardInterrupt
             theta = current.meta_params.params["theta"] + 1

@@ -1,6 +1,7 @@
 """Training: what a recipe says is done; every rating in every epoch."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from metaperser_jax.data.splits import Fold
 from metaperser_jax.errors import MachineError, Problems
 from metaperser_jax.experiment import Experiment, FoldData
 from metaperser_jax.settings import from_config
+from metaperser_jax.stages import blocks
 from metaperser_jax.typing import Corpus, Pool
 
 NOTHING = np.zeros(0)
@@ -67,22 +69,23 @@ class TestRecipes:
             seen["tasks"].add(num_tasks)
             return sample(sampler, step, num_tasks, num_support, num_query, mode)
 
-        def make_step(learner, tx, mesh):
-            def step(current, rows, pool, *, order):
-                seen["order"].append(order)
+        def make_steps(learner, tx, mesh):
+            def take(current, rows, is_real, pool, *, order):
+                seen["order"] += [order] * int(is_real.sum())
                 rate = current.opt_state.hyperparams["rate_learning_rate"]
                 seen["frozen"] = float(rate) == 0.0
-                return current, {"query_loss": 0.0}
+                return current, {"query_loss": jnp.zeros(len(is_real))}
 
-            return step
+            return take
 
         def run_stage(experiment, stage, start):
-            for step in range(stage.total):
-                start, _ = stage.advance(start, step)
+            for block in blocks(0, stage.total, stage.every, stage.block):
+                start, scalars = stage.advance(start, block)
+                assert scalars["train_loss"].shape == (len(block),)
             return start.meta_params
 
         monkeypatch.setattr(train.EpisodeSampler, "sample", spy)
-        monkeypatch.setattr(train, "_meta_train_step", make_step)
+        monkeypatch.setattr(train, "_meta_train_steps", make_steps)
         monkeypatch.setattr(train, "run_stage", run_stage)
         experiment, data = make_experiment(folder, **meta), make_data()
         shared = train.initial_params(experiment, data, "pretrain")

@@ -344,10 +344,10 @@ class TestResuming:
             def interrupted(*arguments):
                 advance = make_advance(*arguments)
 
-                def step_or_stop(current, step):
-                    if step == wanted:
+                def step_or_stop(current, steps):
+                    if wanted in steps:
                         raise KeyboardInterrupt
-                    return advance(current, step)
+                    return advance(current, steps)
 
                 return step_or_stop
 

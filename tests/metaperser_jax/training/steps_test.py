@@ -117,6 +117,38 @@ class TestMetaTrainStep:
             current, _ = step(current, make_episodes(number), order=order)
         assert step._cache_size() == 2
 
+    @pytest.mark.parametrize("order", ["first", "second"])
+    def test_a_block_of_steps_equals_them_one_by_one(self, meta_step, order):
+        learner, tx, step, begin = meta_step
+        block_fn = steps.make_meta_train_steps(learner, tx)
+        drawn = [make_episodes(n, poison=n == 1) for n in range(4)]
+        one, losses = begin(), []
+        for episodes in drawn[:3]:
+            one, metrics = step(one, episodes, order=order)
+            losses.append(metrics["query_loss"])
+        rows = jax.tree.map(lambda *parts: np.stack(parts), *drawn)
+        is_real = np.arange(4) < 3
+        block, metrics = block_fn(begin(), rows, is_real, order=order)
+        assert_close(block, one, rtol=1e-6, atol=1e-7)
+        assert (int(block.step), int(block.num_skipped)) == (3, 1)
+        np.testing.assert_allclose(metrics["query_loss"][:3], losses, rtol=1e-6)
+        again, _ = block_fn(block, rows, np.arange(4) < 1, order=order)
+        assert int(again.step) == 4
+        assert block_fn._cache_size() == 1  # padding is no other shape
+
+    def test_a_block_needs_no_more_memory_than_a_step(self, meta_step):
+        learner, tx, step, begin = meta_step
+        block_fn = steps.make_meta_train_steps(learner, tx)
+        rows = jax.tree.map(lambda leaf: np.stack([leaf] * 64), make_episodes())
+        real = np.ones(64, bool)
+        block = block_fn.lower(begin(), rows, real, order="second").compile()
+        one = step.lower(begin(), make_episodes(), order="second").compile()
+        temporary = [
+            c.memory_analysis().temp_size_in_bytes  # type: ignore[union-attr]
+            for c in (block, one)
+        ]
+        assert temporary[0] < 2 * temporary[1] + 2**14
+
     def test_the_state_is_donated(self, meta_step):
         _, _, step, begin = meta_step
         before = begin()
