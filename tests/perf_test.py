@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import pytest
 from perf import (
     adaptation,
     growth,
+    judge,
     measure,
     meta_step,
     meta_training,
     roofline,
+    stub,
     tables,
     worker,
     workload,
 )
 
+ROOT = pathlib.Path(__file__).parents[1]
 MACHINE = {"processor": "A chip", "load": "0.1 of 2 cores in use by others",
            "jax": "1.2"}  # fmt: skip
 
@@ -67,6 +71,11 @@ def trained(seconds=50.0, listeners=meta_training.LISTENERS, losses=(2.0, 1.5, 1
     }  # fmt: skip
 
 
+def judged(seconds=(10.0, 8.0, 9.0), wrong=0):
+    row = judge.Row("judge", 16, 1440, list(seconds), [1.0, 2.88, 4.0], wrong)
+    return {"rows": [row._asdict()], "stub": {"answers": 1000, "cpu": 0.25}}
+
+
 ROOF = {
     "tasks": 256,
     "gemm": {"JAX": {"shared kernel": 1e11, "square": 5e10}},
@@ -80,6 +89,7 @@ EVERYTHING = {
     "growth": {"curves": [c._asdict() for c in CURVES]},
     "meta_training": trained(),
     "roofline": ROOF,
+    "judge": judged(),
 }
 
 
@@ -113,10 +123,19 @@ class TestPage:
             (tmp_path / f"{part}.json").write_text(json.dumps(measured))
         assert measure.page(measure.read(tmp_path)) == measure.page(found)
 
+    def test_make_perf_measures_all_parts(self):
+        assert "$(BIN)/python -m perf" in recipe("perf").splitlines()
+
     def test_an_unknown_part_is_refused(self, capsys):
         with pytest.raises(SystemExit):
             measure.main(["speed"])
         assert "no part speed" in capsys.readouterr().err
+
+
+def recipe(target):
+    """Returns the commands of a target of the Makefile."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").split(f"\n{target}: ")[1]
+    return "\n".join(line.strip() for line in text.split("\n\n")[0].splitlines()[1:])
 
 
 class TestMetaStep:
@@ -267,6 +286,33 @@ class TestRoofline:
     def test_the_shared_kernel_dominates(self):
         shared = 2 * 2 * 256 * 32 * 768 * 256
         assert shared < roofline.operations(256, 5) < 1.5 * shared
+
+
+class TestJudge:
+    def test_the_rate_is_beside_the_ideal_and_the_cpu(self):
+        said = told(judge.section, judged())
+        assert "| `judge` | 16 | 1,440 | 160.0 | 320 | 50% | 2.00 ms | 3 |" in said
+        assert "took 0.25 ms of CPU an answer" in said
+
+    @pytest.mark.parametrize(("wrong", "code"), [(0, 0), (2, 1)])
+    def test_lost_answers_fail(self, wrong, code, capsys):
+        assert measure.tell_differences({"judge": judged(wrong=wrong)}) == code
+        said = capsys.readouterr().err
+        assert ("judge, 16 at once: 2 answers went wrong" in said) == bool(code)
+
+    def test_what_the_stub_says_is_counted(self, tmp_path):
+        (tmp_path / "a.wav").write_bytes(judge.make_recording())
+        with stub.serve(0.0) as endpoint:
+            url = endpoint.url
+            assert judge.judge(url, 10, 2, tmp_path / "cache.jsonl") == 0
+            assert judge.run(url, tmp_path / "a.wav", 5, 2, tmp_path / "b.jsonl") == 0
+        assert endpoint.effort["answers"] == 15
+        assert endpoint.effort["cpu"] > 0
+
+    def test_verdicts_that_are_not_the_stubs_are_counted(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(stub, "RIGHT", "otherwise")  # here, not in its process
+        with stub.serve(0.0) as endpoint:
+            assert judge.judge(endpoint.url, 10, 2, tmp_path / "cache.jsonl") == 5
 
 
 def test_the_error_is_relative_to_the_largest_value():
