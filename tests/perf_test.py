@@ -7,8 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 
+import benchmark.__main__
 from perf import (
     adaptation,
+    demo,
+    effort,
     growth,
     judge,
     measure,
@@ -76,6 +79,17 @@ def judged(seconds=(10.0, 8.0, 9.0), wrong=0):
     return {"rows": [row._asdict()], "stub": {"answers": 1000, "cpu": 0.25}}
 
 
+def shown_off(benchmark=(30.0, 40.0), first=(150.0,), whole=True):
+    """Efforts of which CPU is twice the time, and memory a byte more each repeat."""
+    taken = [("bench", "", benchmark), ("run", demo.FIRST, first),
+             ("run", demo.AGAIN, [9.0])]  # fmt: skip
+    rows = []
+    for command, state, seconds in taken:
+        efforts = [effort.Effort(s, 2 * s, 10**9 + i) for i, s in enumerate(seconds)]
+        rows.append(demo.Row(command, state, demo.as_json(efforts))._asdict())
+    return {"rows": rows, "whole": whole}
+
+
 ROOF = {
     "tasks": 256,
     "gemm": {"JAX": {"shared kernel": 1e11, "square": 5e10}},
@@ -90,6 +104,7 @@ EVERYTHING = {
     "meta_training": trained(),
     "roofline": ROOF,
     "judge": judged(),
+    "demo": shown_off(),
 }
 
 
@@ -313,6 +328,68 @@ class TestJudge:
         monkeypatch.setattr(stub, "RIGHT", "otherwise")  # here, not in its process
         with stub.serve(0.0) as endpoint:
             assert judge.judge(endpoint.url, 10, 2, tmp_path / "cache.jsonl") == 5
+
+
+class TestDemo:
+    def test_each_command_has_its_effort(self):
+        said = told(demo.section, shown_off())
+        assert "| `bench` |  | 35.0 s | 70.0 s | 1.00 GB | 2 |" in said
+        assert f"| `run` | {demo.FIRST} | 150.0 s | 300.0 s | 1.00 GB | 1 |" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(240, "met"), (241, "**missed**")])
+    def test_the_first_run_is_judged(self, seconds, word):
+        said = told(demo.section, shown_off(first=[seconds]))
+        assert f"Target {word}: the first `make demo` within 240 s" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(60, "met"), (61, "**missed**")])
+    def test_the_benchmark_is_judged(self, seconds, word):
+        said = told(demo.section, shown_off(benchmark=[seconds]))
+        assert f"Target {word}: the benchmark's within 60 s" in said
+
+    def test_smaller_runs_are_not_judged(self):
+        assert "Target" not in told(demo.section, shown_off(whole=False))
+
+    def test_the_commands_are_those_of_a_user(self):
+        made = demo.RUN.format(place="$(WORKDIR)")
+        assert recipe("demo") == f"$(BIN)/{made}"
+        parser = benchmark.__main__.make_parser()
+        for command in demo.BENCHMARK, demo.QUICK_BENCHMARK:
+            parser.parse_args(demo.words(command, "here")[3:])
+
+    def test_compilations_alone_are_kept_for_the_second_run(self, monkeypatch):
+        calls = []
+
+        def note(command, variables=None):
+            calls.append((command[-1], (variables or {}).get(demo.COMPILED)))
+            return effort.Effort(1.0, 1.0, 1)
+
+        monkeypatch.setattr(demo, "effort_of", note)
+        demo.measure(quick=False)
+        assert len(calls) == 3 * demo.REPEATS
+        runs = [call for call in calls if call[1]]
+        for (first, kept), (again, same) in zip(runs[::2], runs[1::2], strict=True):
+            assert pathlib.Path(first).parent != pathlib.Path(again).parent
+            assert kept == same
+        assert len({kept for _, kept in runs}) == demo.REPEATS
+
+
+class TestEffort:
+    def test_memory_is_that_of_the_command_alone(self):
+        small, large = (
+            effort.effort_of(["python", "-c", f"'a' * {size}"]) for size in (1, 10**8)
+        )
+        assert small.peak_bytes < 5e7 < 1e8 < large.peak_bytes
+
+    def test_cpu_is_counted_and_variables_are_given(self):
+        code = "import os; [0 for _ in range(10 ** int(os.environ['POWER']))]"
+        less, more = (
+            effort.effort_of(["python", "-c", code], {"POWER": power}) for power in "17"
+        )
+        assert less.cpu < more.cpu
+
+    def test_a_command_that_fails_says_why(self):
+        with pytest.raises(RuntimeError, match="no such thing"):
+            effort.effort_of(["python", "-c", "raise SystemExit('no such thing')"])
 
 
 def test_the_error_is_relative_to_the_largest_value():
