@@ -115,7 +115,7 @@ class TestPage:
 
     def test_each_part_has_its_section_and_machine(self):
         page = measure.page(self.found())
-        assert page.count("\n## ") == len(worker.PARTS)
+        assert page.count("\n## ") == len(worker.PARTS) + 1  # and pages elsewhere
         assert page.count("A chip, ") == len(worker.PARTS)
         assert "Not measured" not in page
 
@@ -137,6 +137,14 @@ class TestPage:
         for part, measured in found.items():
             (tmp_path / f"{part}.json").write_text(json.dumps(measured))
         assert measure.page(measure.read(tmp_path)) == measure.page(found)
+
+    def test_topics_with_pages_of_their_own_are_named_with_the_commands(self):
+        page = measure.page(self.found())
+        for name, command in measure.ELSEWHERE.values():
+            assert f"| [{name}]({name}) | `{command}` |" in page
+            written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+            assert f"Written by `{command}`" in written
+            assert command.removesuffix(" FOLDER") in recipe("perf")
 
     def test_make_perf_measures_all_parts(self):
         assert "$(BIN)/python -m perf" in recipe("perf").splitlines()
