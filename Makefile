@@ -2,7 +2,8 @@
 #   make demo      the main job on the embedded corpus: table and report in runs/demo
 #   make test      the test suite          make lint      ruff, pyright, import contracts
 #   make parity    PyTorch as the oracle   make realdata  recordings in METAPERSER_DATA
-#   make results   the tables of docs/results.md           make perf   side by side with peers
+#   make results   the tables of docs/results.md
+#   make perf      docs/performance.md and the pages it names: speed, beside peers
 #   make encoders  docs/encoders.md: the encoders beside PyTorch, number by number
 PYTHON ?= python3
 VENV ?= .venv

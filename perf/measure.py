@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from metaperser_jax.evaluation import drawing
-from perf import growth
+from perf import growth, tables
 from perf.worker import PARTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -104,6 +104,12 @@ A ratio above 1 means that the other takes longer. What memory the steps need:
 [memory.md](memory.md). How the inner loop is computed:
 [inner_loop.md](inner_loop.md).
 """
+ELSEWHERE = {  # topic -> its page, and the command that writes it
+    "encoders": ("encoders_speed.md", "python -m perf.encoders"),
+    "extraction": ("extraction_speed.md", "python -m perf.extraction FOLDER"),
+    "error rates": ("benchmark_speed.md", "python -m perf.error_rates"),
+    "scoring": ("benchmark_speed_scoring.md", "python -m perf.scoring"),
+}
 
 
 def page(found: Found) -> str:
@@ -114,7 +120,24 @@ def page(found: Found) -> str:
         lines += ["", measured_on(measured["machine"], PARTS[part].cores), ""]
     if absent := [part for part in PARTS if part not in found]:
         lines += [f"Not measured: {', '.join(absent)}.", ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *elsewhere()]) + "\n"
+
+
+def elsewhere() -> list[str]:
+    """Returns the section on topics that have pages of their own."""
+    return [
+        "## On pages of their own",
+        "",
+        "`make perf` writes these too; FOLDER holds recordings.",
+        "",
+        *tables.table(
+            ["topic", "page", "written by"],
+            [
+                [topic, f"[{page}]({page})", f"`{command}`"]
+                for topic, (page, command) in ELSEWHERE.items()
+            ],
+        ),
+    ]
 
 
 def measured_on(found: dict[str, str], cores: int) -> str:

@@ -30,6 +30,8 @@ PARTS = {
     "growth": Part("growth", "measure", "section", 1),
     "meta_training": Part("meta_training", "measure", "section", 2, "wrong"),
     "roofline": Part("roofline", "measure", "section", 1),
+    "judge": Part("judge", "measure", "section", 2, "wrong"),
+    "demo": Part("demo", "measure", "section", 2),
 }
 OTHERS = 0.25  # cores in use before a part begins: more than that disturbs
 

@@ -2,22 +2,29 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
 
+import benchmark.__main__
 from perf import (
     adaptation,
+    demo,
+    effort,
     growth,
+    judge,
     measure,
     meta_step,
     meta_training,
     roofline,
+    stub,
     tables,
     worker,
     workload,
 )
 
+ROOT = pathlib.Path(__file__).parents[1]
 MACHINE = {"processor": "A chip", "load": "0.1 of 2 cores in use by others",
            "jax": "1.2"}  # fmt: skip
 
@@ -67,6 +74,22 @@ def trained(seconds=50.0, listeners=meta_training.LISTENERS, losses=(2.0, 1.5, 1
     }  # fmt: skip
 
 
+def judged(seconds=(10.0, 8.0, 9.0), wrong=0):
+    row = judge.Row("judge", 16, 1440, list(seconds), [1.0, 2.88, 4.0], wrong)
+    return {"rows": [row._asdict()], "stub": {"answers": 1000, "cpu": 0.25}}
+
+
+def shown_off(benchmark=(30.0, 40.0), first=(150.0,), whole=True):
+    """Efforts of which CPU is twice the time, and memory a byte more each repeat."""
+    taken = [("bench", "", benchmark), ("run", demo.FIRST, first),
+             ("run", demo.AGAIN, [9.0])]  # fmt: skip
+    rows = []
+    for command, state, seconds in taken:
+        efforts = [effort.Effort(s, 2 * s, 10**9 + i) for i, s in enumerate(seconds)]
+        rows.append(demo.Row(command, state, demo.as_json(efforts))._asdict())
+    return {"rows": rows, "whole": whole}
+
+
 ROOF = {
     "tasks": 256,
     "gemm": {"JAX": {"shared kernel": 1e11, "square": 5e10}},
@@ -80,6 +103,8 @@ EVERYTHING = {
     "growth": {"curves": [c._asdict() for c in CURVES]},
     "meta_training": trained(),
     "roofline": ROOF,
+    "judge": judged(),
+    "demo": shown_off(),
 }
 
 
@@ -90,7 +115,7 @@ class TestPage:
 
     def test_each_part_has_its_section_and_machine(self):
         page = measure.page(self.found())
-        assert page.count("\n## ") == len(worker.PARTS)
+        assert page.count("\n## ") == len(worker.PARTS) + 1  # and pages elsewhere
         assert page.count("A chip, ") == len(worker.PARTS)
         assert "Not measured" not in page
 
@@ -113,10 +138,27 @@ class TestPage:
             (tmp_path / f"{part}.json").write_text(json.dumps(measured))
         assert measure.page(measure.read(tmp_path)) == measure.page(found)
 
+    def test_topics_with_pages_of_their_own_are_named_with_the_commands(self):
+        page = measure.page(self.found())
+        for name, command in measure.ELSEWHERE.values():
+            assert f"| [{name}]({name}) | `{command}` |" in page
+            written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+            assert f"Written by `{command}`" in written
+            assert command.removesuffix(" FOLDER") in recipe("perf")
+
+    def test_make_perf_measures_all_parts(self):
+        assert "$(BIN)/python -m perf" in recipe("perf").splitlines()
+
     def test_an_unknown_part_is_refused(self, capsys):
         with pytest.raises(SystemExit):
             measure.main(["speed"])
         assert "no part speed" in capsys.readouterr().err
+
+
+def recipe(target):
+    """Returns the commands of a target of the Makefile."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").split(f"\n{target}: ")[1]
+    return "\n".join(line.strip() for line in text.split("\n\n")[0].splitlines()[1:])
 
 
 class TestMetaStep:
@@ -267,6 +309,95 @@ class TestRoofline:
     def test_the_shared_kernel_dominates(self):
         shared = 2 * 2 * 256 * 32 * 768 * 256
         assert shared < roofline.operations(256, 5) < 1.5 * shared
+
+
+class TestJudge:
+    def test_the_rate_is_beside_the_ideal_and_the_cpu(self):
+        said = told(judge.section, judged())
+        assert "| `judge` | 16 | 1,440 | 160.0 | 320 | 50% | 2.00 ms | 3 |" in said
+        assert "took 0.25 ms of CPU an answer" in said
+
+    @pytest.mark.parametrize(("wrong", "code"), [(0, 0), (2, 1)])
+    def test_lost_answers_fail(self, wrong, code, capsys):
+        assert measure.tell_differences({"judge": judged(wrong=wrong)}) == code
+        said = capsys.readouterr().err
+        assert ("judge, 16 at once: 2 answers went wrong" in said) == bool(code)
+
+    def test_what_the_stub_says_is_counted(self, tmp_path):
+        (tmp_path / "a.wav").write_bytes(judge.make_recording())
+        with stub.serve(0.0) as endpoint:
+            url = endpoint.url
+            assert judge.judge(url, 10, 2, tmp_path / "cache.jsonl") == 0
+            assert judge.run(url, tmp_path / "a.wav", 5, 2, tmp_path / "b.jsonl") == 0
+        assert endpoint.effort["answers"] == 15
+        assert endpoint.effort["cpu"] > 0
+
+    def test_verdicts_that_are_not_the_stubs_are_counted(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(stub, "RIGHT", "otherwise")  # here, not in its process
+        with stub.serve(0.0) as endpoint:
+            assert judge.judge(endpoint.url, 10, 2, tmp_path / "cache.jsonl") == 5
+
+
+class TestDemo:
+    def test_each_command_has_its_effort(self):
+        said = told(demo.section, shown_off())
+        assert "| `bench` |  | 35.0 s | 70.0 s | 1.00 GB | 2 |" in said
+        assert f"| `run` | {demo.FIRST} | 150.0 s | 300.0 s | 1.00 GB | 1 |" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(240, "met"), (241, "**missed**")])
+    def test_the_first_run_is_judged(self, seconds, word):
+        said = told(demo.section, shown_off(first=[seconds]))
+        assert f"Target {word}: the first `make demo` within 240 s" in said
+
+    @pytest.mark.parametrize(("seconds", "word"), [(60, "met"), (61, "**missed**")])
+    def test_the_benchmark_is_judged(self, seconds, word):
+        said = told(demo.section, shown_off(benchmark=[seconds]))
+        assert f"Target {word}: the benchmark's within 60 s" in said
+
+    def test_smaller_runs_are_not_judged(self):
+        assert "Target" not in told(demo.section, shown_off(whole=False))
+
+    def test_the_commands_are_those_of_a_user(self):
+        made = demo.RUN.format(place="$(WORKDIR)")
+        assert recipe("demo") == f"$(BIN)/{made}"
+        parser = benchmark.__main__.make_parser()
+        for command in demo.BENCHMARK, demo.QUICK_BENCHMARK:
+            parser.parse_args(demo.words(command, "here")[3:])
+
+    def test_compilations_alone_are_kept_for_the_second_run(self, monkeypatch):
+        calls = []
+
+        def note(command, variables=None):
+            calls.append((command[-1], (variables or {}).get(demo.COMPILED)))
+            return effort.Effort(1.0, 1.0, 1)
+
+        monkeypatch.setattr(demo, "effort_of", note)
+        demo.measure(quick=False)
+        assert len(calls) == 3 * demo.REPEATS
+        runs = [call for call in calls if call[1]]
+        for (first, kept), (again, same) in zip(runs[::2], runs[1::2], strict=True):
+            assert pathlib.Path(first).parent != pathlib.Path(again).parent
+            assert kept == same
+        assert len({kept for _, kept in runs}) == demo.REPEATS
+
+
+class TestEffort:
+    def test_memory_is_that_of_the_command_alone(self):
+        small, large = (
+            effort.effort_of(["python", "-c", f"'a' * {size}"]) for size in (1, 10**8)
+        )
+        assert small.peak_bytes < 5e7 < 1e8 < large.peak_bytes
+
+    def test_cpu_is_counted_and_variables_are_given(self):
+        code = "import os; [0 for _ in range(10 ** int(os.environ['POWER']))]"
+        less, more = (
+            effort.effort_of(["python", "-c", code], {"POWER": power}) for power in "17"
+        )
+        assert less.cpu < more.cpu
+
+    def test_a_command_that_fails_says_why(self):
+        with pytest.raises(RuntimeError, match="no such thing"):
+            effort.effort_of(["python", "-c", "raise SystemExit('no such thing')"])
 
 
 def test_the_error_is_relative_to_the_largest_value():
