@@ -333,7 +333,7 @@ def with_cache_dir(chosen: Settings, folder: pathlib.Path) -> Settings:
 
 def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
     """Keeps compiled functions on disk, where the user has not said it otherwise."""
-    place = cache_dir(chosen, folder) / "compiled"
+    place = compilation_folder(os.environ, cache_dir(chosen, folder))
     wanted = {
         "jax_compilation_cache_dir": str(place.absolute()),
         "jax_persistent_cache_min_compile_time_secs": 0.2,
@@ -341,6 +341,22 @@ def _keep_compilations(chosen: Settings, folder: pathlib.Path) -> None:
     for name, value in wanted.items():
         if not os.environ.get(name.upper()):
             jax.config.update(name, value)
+
+
+def compilation_folder(environ: Mapping[str, str], cache: pathlib.Path) -> pathlib.Path:
+    """Returns where compiled functions are kept, for all runs of the user.
+
+    That is the user's cache folder; where it cannot be written, the run's own.
+    """
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    place = pathlib.Path(environ.get("XDG_CACHE_HOME") or usual)
+    try:
+        place = place.expanduser() / "metaperser_jax" / "compiled"
+        place.mkdir(parents=True, exist_ok=True)
+        usable = os.access(place, os.W_OK)
+    except (OSError, RuntimeError):  # a file in the way; no home
+        usable = False
+    return place if usable else cache / "compiled"
 
 
 def _report_all(

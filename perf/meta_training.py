@@ -13,8 +13,10 @@ from metaperser_jax.data import pools
 from metaperser_jax.data.episodes import EpisodeSampler
 from metaperser_jax.meta.schedules import derivative_order
 from metaperser_jax.personal import default_loss_fn
+from metaperser_jax.stages import blocks
+from metaperser_jax.train import BLOCK, stack_padded
 from metaperser_jax.training import optimizers, state, steps
-from metaperser_jax.typing import Pool
+from metaperser_jax.typing import EpisodeRows, Pool
 from perf import tables, workload
 
 LISTENERS, CLIPS_EACH, CLIPS, CLASSES, EPOCHS = 2_443, 30, 7_442, 6, 25
@@ -58,24 +60,28 @@ def train(data: Pool, epochs: int) -> tuple[list[float], dict[str, list[float]]]
     params = heads.init_head(head, jax.random.key(0), 1, workload.WIDTH)
     learner = maml(default_loss_fn, workload.STEPS, layer=heads.first_layer(1))
     tx = optimizers.outer_optimizer(1e-4, 1e-3)
-    step_fn = steps.make_meta_train_step(learner, tx)
+    steps_fn = steps.make_meta_train_steps(learner, tx)
     sampler = EpisodeSampler(data, 2, seed=0)
     pool = pools.to_device(data)
     current = state.init_state(learner.init(params), tx)
     an_epoch = math.ceil(sampler.num_listeners / NUM_TASKS)
+    length = math.ceil(an_epoch / math.ceil(an_epoch / BLOCK))
+
+    def draw(step: int) -> EpisodeRows:
+        return sampler.sample(step, NUM_TASKS, NUM_SUPPORT, NUM_QUERY, "independent")
+
     losses, seconds = [], {"first": [], "second": []}
     for epoch in range(epochs):
         begun = time.perf_counter()
-        for step in range(epoch * an_epoch, (epoch + 1) * an_epoch):
-            rows = sampler.sample(
-                step, NUM_TASKS, NUM_SUPPORT, NUM_QUERY, "independent"
-            )
-            order = derivative_order(step, epochs * an_epoch, SECOND_ORDER_FROM)
-            current, metrics = step_fn(current, rows, pool, order=order)
-            losses.append(metrics["query_loss"])
+        order = derivative_order(epoch, epochs, SECOND_ORDER_FROM)
+        first, last = epoch * an_epoch, (epoch + 1) * an_epoch
+        for block in blocks(first, last, an_epoch, length):
+            rows, is_real = stack_padded([draw(step) for step in block], length)
+            current, metrics = steps_fn(current, rows, is_real, pool, order=order)
+            losses.append(metrics["query_loss"][: len(block)])
         jax.block_until_ready(current)
         seconds[order].append((time.perf_counter() - begun) / an_epoch)
-    return [float(loss) for loss in jax.device_get(losses)], seconds
+    return np.concatenate(jax.device_get(losses)).tolist(), seconds
 
 
 def wrong(found: dict[str, Any]) -> list[str]:

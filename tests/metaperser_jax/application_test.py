@@ -18,6 +18,28 @@ from metaperser_jax import application
 from metaperser_jax.errors import InputError, MachineError
 from metaperser_jax.settings import from_config
 
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Nothing is written into the user's folders."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user"))
+
+
+class TestCompilationFolder:
+    def test_it_is_in_the_cache_folder_of_the_user(self, tmp_path):
+        found = application.compilation_folder(
+            {"XDG_CACHE_HOME": str(tmp_path)}, tmp_path / "run"
+        )
+        assert found == tmp_path / "metaperser_jax" / "compiled"
+        assert found.is_dir()
+
+    def test_where_that_cannot_be_written_it_is_the_runs(self, tmp_path):
+        (tmp_path / "file").touch()
+        environ = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+        found = application.compilation_folder(environ, tmp_path / "run")
+        assert found == tmp_path / "run" / "compiled"
+
+
 CONFIG = {"corpus": "synthetic", "meta": {"num_steps": 2}, "evaluation": {}}
 
 
