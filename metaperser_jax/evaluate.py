@@ -445,6 +445,7 @@ def predict_method(
         pool,
         *flat,
         mesh=meshes.make_mesh(),
+        units_fn=start.learner.units_fn,
     )
     return np.asarray(probs).reshape(*query.shape, -1)
 

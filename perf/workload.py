@@ -43,12 +43,21 @@ def make_targets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return targets.astype(np.float32)
 
 
-def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """Returns the seconds of each call, taken in turns so that all share the noise."""
+def alternate(
+    calls: Sequence[Callable[[], Any]], repeats: int, in_a_row: int = 1
+) -> list[list[float]]:
+    """Returns the seconds of each call, taken in turns so that all share the noise.
+
+    Args:
+      calls: what takes turns.
+      repeats: calls of each, in all.
+      in_a_row: calls of a turn; short ones find the processor's caches as they left
+        them, which is what warm means.
+    """
     seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
+    for _ in range(math.ceil(repeats / in_a_row)):
         for call, times in zip(calls, seconds, strict=True):
-            times.append(timed(call))
+            times.extend(timed(call) for _ in range(in_a_row))
     return seconds
 
 

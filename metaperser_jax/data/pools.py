@@ -44,6 +44,13 @@ def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:
     )
 
 
+def take_units(
+    pool: DevicePool, units: Array, rows: Int[Array, " samples"]
+) -> jax.Array:
+    """Returns the units [samples, units] of the inputs of the ratings at `rows`."""
+    return units[pool.row[jnp.where(rows >= 0, rows, 0)]]
+
+
 def read_episode(pool: DevicePool, rows: EpisodeRows) -> Episode:
     """Returns the episode at the rows of its support and of its query set."""
     return Episode(take_rows(pool, rows.support), take_rows(pool, rows.query))

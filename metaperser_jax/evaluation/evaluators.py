@@ -14,13 +14,16 @@ from jaxtyping import Float, Int
 
 from metaperser_jax import mesh as meshes
 from metaperser_jax import trees
-from metaperser_jax.data.pools import DevicePool, take_rows
+from metaperser_jax.data.pools import DevicePool, take_rows, take_units
 from metaperser_jax.typing import Array, Batch, MetaParams
 
+UnitsFn = Callable[[MetaParams, Array], jax.Array | None] | None
 CHUNK = 16  # pairs adapted at once on a device; their weights stay in the cache
 
 
-@functools.partial(jax.jit, static_argnames=("adapt_fn", "predict_fn", "mesh"))
+@functools.partial(
+    jax.jit, static_argnames=("adapt_fn", "predict_fn", "mesh", "units_fn")
+)
 def adapt_and_predict(
     adapt_fn: Callable[..., Any],
     predict_fn: Callable[..., jax.Array],
@@ -29,6 +32,7 @@ def adapt_and_predict(
     support: Int[Array, "pairs support"],
     query: Int[Array, "pairs query"],
     mesh: Mesh | None = None,
+    units_fn: UnitsFn = None,
 ) -> Float[jax.Array, "pairs query classes"]:
     """Returns the predictions of each pair's adapted model on its query set.
 
@@ -40,19 +44,34 @@ def adapt_and_predict(
       support: rows to adapt to, -1 is padding.
       query: rows to predict, -1 is padding (predicted, to be masked).
       mesh: the devices; None is one.
+      units_fn: of the learner, see `MetaLearner`; what it gives is computed once for
+        the whole pool where the pairs read each clip more than once.
     """
 
     def predict(whole: Any, pairs: Any) -> jax.Array:
-        meta_params, pool = whole
+        meta_params, pool, units = whole
 
         def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
             support, query = (take_rows(pool, r) for r in rows)
-            params, *_ = adapt_fn(meta_params, support, query, order="first")
+            known = _units_of(pool, units, rows)
+            params, *_ = adapt_fn(meta_params, support, query, order="first", **known)
             return predict_fn(params, query.inputs)
 
         return jax.lax.map(one, pairs, batch_size=CHUNK)
 
-    return meshes.map_over(mesh, predict, (meta_params, pool), (support, query))
+    units = None
+    if units_fn is not None and support.size + query.size > len(pool.inputs):
+        units = units_fn(meta_params, pool.inputs)
+    whole = (meta_params, pool, units)
+    return meshes.map_over(mesh, predict, whole, (support, query))
+
+
+def _units_of(
+    pool: DevicePool, units: Array | None, rows: tuple[jax.Array, jax.Array]
+) -> dict[str, Any]:
+    if units is None:
+        return {}
+    return {"units": tuple(take_units(pool, units, part) for part in rows)}
 
 
 @functools.partial(jax.jit, static_argnames=("adapt_fn", "mesh"))

@@ -114,17 +114,39 @@ def prepare(
     support: Batch,
     query: Batch | None,
     order: Order,
+    units: tuple[Array, Array] | None = None,
 ) -> Prepared:
-    """Returns all products with the shared kernel, of the support and query rows."""
+    """Returns all products with the shared kernel, of the support and query rows.
+
+    Args:
+      layer: the dense layer on the model's inputs.
+      params: the shared parameters.
+      learning_rates: path of an adapted tensor -> [steps] rates.
+      support: the batch to adapt to.
+      query: what the adapted parameters are for; None asks for all their entries.
+      order: 'first' or 'second'.
+      units: [support, units] and [query, units], the products of the rows with the
+        kernel, where they are known: see `known_units`.
+    """
     kernel = trees.flatten(params)[layer.kernel]
     rows = layer.inputs_fn(params, support.inputs)  # [support, width]
     seen = hold(rows, order)  # a part of the inner gradients
     moves = layer.kernel in learning_rates
-    known = Prepared(rows @ kernel, rows @ seen.T if moves else None, None, None)
+    given = rows @ kernel if units is None else jnp.asarray(units[0])
+    known = Prepared(given, rows @ seen.T if moves else None, None, None)
     if query is None:
         return known
     more = layer.inputs_fn(params, query.inputs)  # [query, width]
-    return known._replace(asked=more @ kernel, cross=more @ seen.T if moves else None)
+    asked = more @ kernel if units is None else jnp.asarray(units[1])
+    return known._replace(asked=asked, cross=more @ seen.T if moves else None)
+
+
+def known_units(layer: FixedDense, params: Params, inputs: Array) -> jax.Array:
+    """Returns X W_0 [rows, units] of a whole pool, which its listeners gather from.
+
+    Where listeners rated the same clips, that is less than a product for each.
+    """
+    return layer.inputs_fn(params, inputs) @ trees.flatten(params)[layer.kernel]
 
 
 def shared_part(layer: FixedDense, meta_params: MetaParams) -> MetaParams:

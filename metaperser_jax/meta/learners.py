@@ -38,6 +38,10 @@ DUAL_CHUNK = 16  # tasks adapted at once: what they keep stays in the caches
 NO_STEPS = AdaptInfo(np.zeros((0,), np.float32))  # numpy: no device at import
 
 
+def _no_units(_: MetaParams, __: Array) -> None:
+    return None
+
+
 class MetaLearner(NamedTuple):
     """One method: how it starts, how it adapts, and what meta-training minimises.
 
@@ -51,12 +55,15 @@ class MetaLearner(NamedTuple):
       seen). The same as `adapt`, for parameters that are applied to the inputs of
       `query` alone: kernels may then be known by their products (`kernels.dense`).
       `observe(params)` is taken after each inner step, `seen` are its stacked results.
+    units_fn: (meta_params, inputs [rows, ...]) -> [rows, units] what `adapt_for` may be
+      given as `units`, gathered for support and query; None where it takes none.
     """
 
     init: Callable[[Params], MetaParams]
     adapt: Callable[..., tuple[Params, AdaptInfo]]
     meta_loss: Callable[..., tuple[jax.Array, MetaInfo]]
     adapt_for: Callable[..., tuple[Params, AdaptInfo, Any]]
+    units_fn: Callable[[MetaParams, Array], jax.Array | None] = _no_units
 
 
 def maml(
@@ -146,7 +153,11 @@ def maml(
         order: Order = "first",
         num_steps: int | None = None,
         observe: Callable[[Params], Any] | None = None,
+        units: tuple[Array, Array] | None = None,
     ) -> tuple[Params, AdaptInfo, Any]:
+        prepared = None
+        if layer is not None and units is not None and is_dual(meta_params, support):
+            prepared = dual.prepare(layer, *meta_params, support, query, order, units)
         return run(
             meta_params,
             support,
@@ -154,7 +165,14 @@ def maml(
             order=order,
             num_steps=num_steps,
             observe=observe,
+            prepared=prepared,
         )
+
+    def units_fn(meta_params: MetaParams, inputs: Array) -> jax.Array | None:
+        fixed = layer and dual.has_fixed_inputs(layer, meta_params.learning_rates)
+        if layer is None or not fixed or inner == "general":
+            return None
+        return dual.known_units(layer, meta_params.params, inputs)
 
     def task_loss(
         meta_params: MetaParams, episode: Episode, order: Order, prepared: Any = None
@@ -211,7 +229,7 @@ def maml(
         support_losses = trees.average(infos.support_losses, weights)
         return loss, MetaInfo(loss, support_losses, per_task)
 
-    return MetaLearner(init, adapt_fn, meta_loss, adapt_for)
+    return MetaLearner(init, adapt_fn, meta_loss, adapt_for, units_fn)
 
 
 def _as_it_is(episode: Episode) -> Episode:

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaperser_jax import methods
 from metaperser_jax.data import pools
 from metaperser_jax.evaluation import evaluators
 from metaperser_jax.meta import learners
 from metaperser_jax.typing import Batch, MetaParams, Pool
+from tests.metaperser_jax import meshed
 
 RATINGS, WIDTH, CLASSES, PAIRS = 40, 3, 4, 19  # 19 pairs: a chunk of 16 and a rest
 
@@ -249,3 +251,44 @@ def test_the_adapted_parameters_do_not_depend_on_the_padding(rng, pool, params):
         narrow,
         wide,
     )
+
+
+class TestKnownUnits:
+    """Products of the pool with the shared kernel, gathered by all pairs."""
+
+    def predict(self, units_fn, learner, meta_params):
+        pool = pools.to_device(meshed.make_pool())
+        rows = meshed.draw(7, PAIRS, 6), meshed.draw(8, PAIRS, 3)
+        model = methods.make_model(meshed.SPEC)
+        return evaluators.adapt_and_predict(
+            learner.adapt_for, model.predict_fn, meta_params, pool, *rows,
+            units_fn=units_fn,
+        )  # fmt: skip
+
+    def test_predictions_are_the_same(self):
+        learner = methods.make_learner("maml", meshed.SPEC, meshed.META)
+        model = methods.make_model(meshed.SPEC)
+        meta_params = learner.init(model.init_fn(jax.random.key(1)))
+        calls = []
+
+        def units_fn(*arguments):
+            calls.append(arguments)
+            return learner.units_fn(*arguments)
+
+        found = self.predict(units_fn, learner, meta_params)
+        assert len(calls) == 1
+        wanted = self.predict(None, learner, meta_params)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
+        shared = learner.units_fn(meta_params, meshed.make_pool().inputs)
+        assert shared.shape == (20, meshed.SPEC.hidden)
+
+    @pytest.mark.parametrize(
+        ("name", "inner"), [("no_adaptation", "auto"), ("maml", "general")]
+    )
+    def test_who_takes_none(self, name, inner):
+        meta = meshed.META._replace(inner=inner)
+        learner = methods.make_learner(name, meshed.SPEC, meta)
+        params = methods.make_model(meshed.SPEC).init_fn(jax.random.key(1))
+        meta_params = learner.init(params)
+        assert learner.units_fn(meta_params, meshed.make_pool().inputs) is None
+        self.predict(learner.units_fn, learner, meta_params)
