@@ -347,9 +347,11 @@ def compilation_folder(environ: Mapping[str, str], cache: pathlib.Path) -> pathl
     """Returns where compiled functions are kept, for all runs of the user.
 
     That is the user's cache folder; where it cannot be written, the run's own.
+    $XDG_CACHE_HOME counts only where it is absolute, as its specification has it.
     """
     usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    place = pathlib.Path(environ.get("XDG_CACHE_HOME") or usual)
+    named = environ.get("XDG_CACHE_HOME", "")
+    place = pathlib.Path(named if os.path.isabs(named) else usual)
     try:
         place = place.expanduser() / "metaperser_jax" / "compiled"
         place.mkdir(parents=True, exist_ok=True)

@@ -185,13 +185,18 @@ def _go_on(
     checkpoints: Checkpoints,
     writer: AnyWriter,
 ) -> state.TrainState:
-    """Takes the steps that are left; training losses are means since the last look."""
+    """Takes the steps that are left; training losses are means since the last look.
+
+    Between two looks the device always has a call queued, and no more than one: the
+    bar shows what is done.
+    """
     most = experiment.settings.meta.max_skipped
     seen: list[dict[str, Any]] = []
     bar = tqdm(total=stage.total, initial=first, desc=stage.label, disable=None)
     for block in blocks(first, stage.total, stage.every, stage.block):
         current, scalars = stage.advance(current, block)
         seen.append(scalars)
+        jax.block_until_ready(seen[-2:-1])
         bar.update(len(block))
         done = block.stop
         if done % stage.every == 0 or done == stage.total:

@@ -117,7 +117,7 @@ def pretrain(experiment: Experiment, data: FoldData) -> Params:
         )
         index = meshes.split_columns(index, mesh)
         current, losses = epoch_fn(current, train_data, index)
-        return current, {"train_loss": float(losses.mean())}
+        return current, {"train_loss": losses.mean()}
 
     stage = Stage(
         "pretrain",

@@ -4,6 +4,8 @@ No example of a property is timed: a busy machine is no fault of the code. The e
 are the same in each run; `--hypothesis-profile=search` looks for new ones.
 """
 
+import os
+
 import hypothesis
 import jax
 import numpy as np
@@ -14,6 +16,14 @@ jax.config.update("jax_platforms", "cpu")
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_compilations(tmp_path_factory):
+    """Nothing is compiled into the user's folders, by processes of tests neither."""
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled"))
+    )
 
 
 LONG = ("test_run.py", "tune_test.py")  # minutes; workers take whole files, in order

@@ -19,12 +19,6 @@ from metaperser_jax.errors import InputError, MachineError
 from metaperser_jax.settings import from_config
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Nothing is written into the user's folders."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user"))
-
-
 class TestCompilationFolder:
     def test_it_is_in_the_cache_folder_of_the_user(self, tmp_path):
         found = application.compilation_folder(
@@ -32,6 +26,33 @@ class TestCompilationFolder:
         )
         assert found == tmp_path / "metaperser_jax" / "compiled"
         assert found.is_dir()
+
+    @pytest.mark.parametrize(
+        ("platform", "wanted"), [("linux", ".cache"), ("darwin", "Library/Caches")]
+    )
+    @pytest.mark.parametrize("said", [{}, {"XDG_CACHE_HOME": "not/absolute"}])
+    def test_unless_named_it_is_the_usual_one(
+        self, monkeypatch, tmp_path, platform, wanted, said
+    ):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(application.sys, "platform", platform)
+        found = application.compilation_folder(said, tmp_path / "run")
+        assert found == tmp_path / wanted / "metaperser_jax" / "compiled"
+
+    def test_what_the_user_says_to_jax_is_left_alone(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("XDG_CACHE_HOME", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+            monkeypatch.delenv(name, raising=False)
+        told = {}
+        monkeypatch.setattr(jax.config, "update", told.__setitem__)
+        folder, settings = tmp_path / "run", from_config(CONFIG)
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+        application._keep_compilations(settings, folder)
+        assert told == {"jax_persistent_cache_min_compile_time_secs": 0.2}
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        application._keep_compilations(settings, folder)
+        place = application.compilation_folder({}, folder)
+        assert told["jax_compilation_cache_dir"] == str(place)
 
     def test_where_that_cannot_be_written_it_is_the_runs(self, tmp_path):
         (tmp_path / "file").touch()

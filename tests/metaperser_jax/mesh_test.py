@@ -33,6 +33,10 @@ found = {
     "fewer tasks than devices": both(meshed.train, EIGHT, "reptile", 5, "first"),
     "more, in chunks": both(meshed.train, FOUR_TIMES_TWO, "maml", 27, "first"),
     "no adaptation": both(meshed.train, EIGHT, "no_adaptation", 11, "first"),
+    "several steps at once": (
+        meshed.train(ONE, "reptile", 5, "first", 3),
+        meshed.train(EIGHT, "reptile", 5, "first", 3, at_once=True),
+    ),
     "evaluated": both(meshed.evaluate, EIGHT),
 }
 pool = meshed.pools.to_device(meshed.make_pool(), EIGHT)
@@ -67,7 +71,7 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
     assert found.pop("whole")
     of_one, of_each = found.pop("bytes")
     assert of_one / 8 < of_each < of_one / 4  # the parameters' gradients are not split
-    assert len(found) == 4
+    assert len(found) == 5
     for one, many in found.values():
         assert_close(many, one)
     like = {"inputs": meshed.make_pool().inputs}

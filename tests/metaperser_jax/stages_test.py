@@ -54,18 +54,20 @@ class TestStage:
 
     def advance(self, stop_at=None, poison=()):
         def advance(current, steps):
-            (step,) = steps
-            if step == stop_at:
-                raise KeyboardInterrupt
-            theta = current.meta_params.params["theta"] + 1
-            bad = int(step in poison)
-            current = current._replace(
-                meta_params=MetaParams({"theta": theta}, {}),
-                step=current.step + 1,
-                num_skipped=current.num_skipped + bad,
-                skipped_in_a_row=(current.skipped_in_a_row + bad) * bad,
-            )
-            return current, {"train_loss": float(theta[0])}
+            losses = []
+            for step in steps:
+                if step == stop_at:
+                    raise KeyboardInterrupt
+                theta = current.meta_params.params["theta"] + 1
+                bad = int(step in poison)
+                current = current._replace(
+                    meta_params=MetaParams({"theta": theta}, {}),
+                    step=current.step + 1,
+                    num_skipped=current.num_skipped + bad,
+                    skipped_in_a_row=(current.skipped_in_a_row + bad) * bad,
+                )
+                losses.append(theta[0])
+            return current, {"train_loss": jnp.stack(losses)}
 
         return advance
 
@@ -74,10 +76,9 @@ class TestStage:
             "toy",
             folder / "fold_00" / "toy",
             10,
-            2,
-            self.advance(**advance),
-            dev_loss or (lambda m: float((m.params["theta"][0] - 6) ** 2)),
-            **(more or {}),
+            advance=self.advance(**advance),
+            dev_loss=dev_loss or (lambda m: float((m.params["theta"][0] - 6) ** 2)),
+            **{"every": 2, **(more or {})},
         )
         return stages.run_stage(
             experiment or make_experiment(folder), stage, self.begin()
@@ -96,6 +97,31 @@ class TestStage:
         assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
         assert [row["dev_loss"] for row in rows] == [36, 16, 4, 0, 4, 16]
         assert rows[0].keys() == {"step", "dev_loss"}
+
+    def test_training_losses_are_means_since_the_last_look(self, tmp_path):
+        self.run(tmp_path)
+        rows = read_curves(tmp_path / "fold_00" / "toy" / "curves.jsonl")
+        assert [row["train_loss"] for row in rows[1:]] == [1.5, 3.5, 5.5, 7.5, 9.5]
+
+    @pytest.mark.parametrize("every", [1, 3, 4, 20])
+    @pytest.mark.parametrize("block", [2, 16])
+    def test_steps_taken_at_once_leave_the_same_files(self, tmp_path, every, block):
+        more = {"every": every}
+        self.run(tmp_path / "one by one", more=more, poison={3})
+        self.run(tmp_path / "at once", more={**more, "block": block}, poison={3})
+        assert self.files(tmp_path / "at once") == self.files(tmp_path / "one by one")
+
+    def test_the_call_before_the_last_is_waited_for_and_no_other(
+        self, tmp_path, monkeypatch
+    ):
+        seen = []
+
+        def wait(results):
+            seen.append([int(r["train_loss"][0]) for r in results])
+
+        monkeypatch.setattr(stages.jax, "block_until_ready", wait)
+        self.run(tmp_path, more={"every": 5})
+        assert seen == [[], [1], [2], [3], [4], [], [6], [7], [8], [9]]
 
     @pytest.mark.parametrize("stop_at", [0, 1, 5, 6, 9])
     def test_a_stopped_stage_goes_on_to_the_same_files(self, tmp_path, stop_at):

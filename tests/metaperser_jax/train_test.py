@@ -143,6 +143,40 @@ class TestRecipes:
         assert seen["tasks"] == {5}
 
 
+class TestBlocks:
+    """Steps are taken several at once, and nothing else is new."""
+
+    def run(self, monkeypatch, folder, most):
+        """Trains with looks every 4 of 9 steps and another order from the fifth on.
+
+        Returns what the stage leaves, and the blocks that were made.
+        """
+        made = []
+
+        def make_steps(*arguments):
+            made.append(train.steps.make_meta_train_steps(*arguments))
+            return made[-1]
+
+        monkeypatch.setattr(train, "_meta_train_steps", make_steps)
+        monkeypatch.setattr(train, "BLOCK", most)
+        experiment, data = make_experiment(folder, duration="9 steps"), make_data()
+        shared = train.initial_params(experiment, data, "pretrain")
+        train.meta_train(experiment, data, shared, "full")
+        place = folder / "fold_00" / "full"
+        names = ("curves.jsonl", "meta_params.safetensors")
+        return [(place / name).read_bytes() for name in names], made
+
+    def test_blocks_of_any_length_leave_the_same_files(self, monkeypatch, tmp_path):
+        one_by_one, _ = self.run(monkeypatch, tmp_path / "one by one", 1)
+        for most in (2, 3, 32):
+            at_once, _ = self.run(monkeypatch, tmp_path / str(most), most)
+            assert at_once == one_by_one
+
+    def test_a_run_compiles_exactly_two(self, monkeypatch, tmp_path):
+        _, (steps_fn,) = self.run(monkeypatch, tmp_path, 3)
+        assert steps_fn._cache_size() == 2
+
+
 class TestPretraining:
     @pytest.mark.parametrize(
         ("count", "batch_size", "shape"),
