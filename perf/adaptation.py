@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metaperser_jax import Batch, MetaParams, heads, maml, meta_adapt, trees
-from metaperser_jax.data.pools import DevicePool
+from metaperser_jax.data.pools import DevicePool, are_reread
 from metaperser_jax.meta.inner_loop import over_tasks
 from metaperser_jax.meta.learners import DUAL_CHUNK, MetaLearner
 from metaperser_jax.personal import default_loss_fn
@@ -127,13 +127,14 @@ def predict_by_row(
       rated: what each listener rated.
       chunk: listeners at a time.
     """
-    units = make_learner().units_fn(meta_params, clips)
-    assert units is not None
+    units = None
+    if are_reread(clips, rated.support, rated.query):
+        units = make_learner().units_fn(meta_params, clips)
 
     def one(own: Rated) -> jax.Array:
         mask = jnp.ones(own.targets.shape, bool)
         support = Batch(clips[own.support], own.targets, mask)
-        known = units[own.support], units[own.query]
+        known = None if units is None else (units[own.support], units[own.query])
         return adapt_and_predict(meta_params, support, clips[own.query], units=known)
 
     return over_tasks(one, rated, chunk)
@@ -328,7 +329,8 @@ def section_many(found: dict[str, Any]) -> list[str]:
         "",
         f"The same, all cores: each listener's clips are rows of a pool of {POOL:,} "
         "clips on the device, gathered chunk by chunk, and the products of the pool "
-        "with the shared kernel are computed once (`units_fn`); predictions for "
+        "with the shared kernel are computed once where clips are read again "
+        "(`units_fn`); predictions for "
         f"{QUERY} clips of each listener end as one array on the host.",
         "",
         *tables.table(

@@ -248,8 +248,9 @@ class TestGrowth:
     @pytest.mark.parametrize(
         ("changed", "line"),
         [
-            (curve(), "Target met: cost of a listener flat"),
-            (curve(b=0.1), "Target **missed**: cost of a listener flat"),
+            (curve(), "Target met: cost of a listener rises by no more"),
+            (curve(b=-0.1), "Target met: cost of a listener rises by no more"),
+            (curve(b=0.1), "Target **missed**: cost of a listener rises by no more"),
             (curve("inner steps", b=0.9), "Target met: adapt and predict sub-linear"),
             (curve("inner steps", b=1.1), "Target **missed**: adapt and predict sub-"),
             (
@@ -261,10 +262,10 @@ class TestGrowth:
     def test_targets_are_judged(self, changed, line):
         assert line in "\n".join(growth.verdicts([changed]))
 
-    def test_flatness_is_judged_from_64_listeners_on(self):
-        uneven = growth.Curve("listeners", "adapt and predict", [16, 64, 100_000],
-                              [9.0, 1.1, 1.0])  # fmt: skip
-        assert growth.spread(uneven, 64) == pytest.approx(1.1)
+    def test_a_rise_is_judged_from_64_listeners_on_and_over_any_smaller_number(self):
+        uneven = growth.Curve("listeners", "adapt and predict",
+                              [16, 64, 1_000, 100_000], [0.1, 1.2, 1.0, 1.1])  # fmt: skip
+        assert growth.rise(uneven, 64) == pytest.approx(1.1)
 
     def test_every_curve_is_drawn_with_its_exponent(self):
         fig = growth.draw(CURVES)

@@ -44,6 +44,11 @@ def take_rows(pool: DevicePool, rows: Int[Array, " samples"]) -> Batch:
     )
 
 
+def are_reread(pool_inputs: Array, *rows: Array) -> bool:
+    """Whether reading these rows reads an input more than once on average."""
+    return sum(part.size for part in rows) > len(pool_inputs)
+
+
 def take_units(
     pool: DevicePool, units: Array, rows: Int[Array, " samples"]
 ) -> jax.Array:

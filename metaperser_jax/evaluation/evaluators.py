@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from metaperser_jax import mesh as meshes
 from metaperser_jax import trees
-from metaperser_jax.data.pools import DevicePool, take_rows, take_units
+from metaperser_jax.data.pools import DevicePool, are_reread, take_rows, take_units
 from metaperser_jax.typing import Array, Batch, MetaParams
 
 UnitsFn = Callable[[MetaParams, Array], jax.Array | None] | None
@@ -60,7 +60,7 @@ def adapt_and_predict(
         return jax.lax.map(one, pairs, batch_size=CHUNK)
 
     units = None
-    if units_fn is not None and support.size + query.size > len(pool.inputs):
+    if units_fn is not None and are_reread(pool.inputs, support, query):
         units = units_fn(meta_params, pool.inputs)
     whole = (meta_params, pool, units)
     return meshes.map_over(mesh, predict, whole, (support, query))
