@@ -263,8 +263,8 @@ class TestGrowth:
         assert line in "\n".join(growth.verdicts([changed]))
 
     def test_a_rise_is_judged_from_64_listeners_on_and_over_any_smaller_number(self):
-        uneven = growth.Curve("listeners", "adapt and predict",
-                              [16, 64, 1_000, 100_000], [0.1, 1.2, 1.0, 1.1])  # fmt: skip
+        sizes, seconds = [16, 64, 1_000, 100_000], [0.1, 1.2, 1.0, 1.1]
+        uneven = growth.Curve("listeners", "adapt and predict", sizes, seconds)
         assert growth.rise(uneven, 64) == pytest.approx(1.1)
 
     def test_every_curve_is_drawn_with_its_exponent(self):
