@@ -38,9 +38,13 @@ def _peak(jaxpr: core.Jaxpr) -> int:
             last = last_use.get(eqn.outvars[0], -1)
             if 0 <= last < len(jaxpr.eqns) and _is_product(jaxpr.eqns[last]):
                 made = dict.fromkeys(made, 0)  # the product reads its operand crosswise
-        if _is_view(eqn):  # its buffer goes on under another name
-            for v in (v for v in _variables(eqn) if last_use[v] == i):
-                alive.pop(v, None)
+        if _is_view(eqn):  # a buffer goes on under another name, or under two
+            (seen,) = _variables(eqn)[:1]
+            if last_use[seen] == i:
+                alive.pop(seen, None)
+            else:
+                last_use[seen] = max(last_use[seen], last_use.get(eqn.outvars[0], i))
+                made = dict.fromkeys(made, 0)
         most = max(most, sum(alive.values()) + _during(eqn, sum(made.values())))
         alive |= made
         for v in {*made, *_variables(eqn)}:

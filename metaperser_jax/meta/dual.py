@@ -30,7 +30,15 @@ from metaperser_jax import kernels, trees
 from metaperser_jax.kernels import FixedDense
 from metaperser_jax.meta import learning_rates as rates_lib
 from metaperser_jax.meta.inner_loop import InnerLoop, LossFn, inner_objective
-from metaperser_jax.typing import AdaptInfo, Array, Batch, MetaParams, Order, Params
+from metaperser_jax.typing import (
+    AdaptInfo,
+    Array,
+    Batch,
+    Episode,
+    MetaParams,
+    Order,
+    Params,
+)
 
 Leaves = dict[str, Any]  # path -> tensor
 
@@ -130,15 +138,53 @@ def prepare(
     """
     kernel = trees.flatten(params)[layer.kernel]
     rows = layer.inputs_fn(params, support.inputs)  # [support, width]
+    more = None if query is None else layer.inputs_fn(params, query.inputs)
+    known = units or (rows @ kernel, None if more is None else more @ kernel)
+    return _products(rows, more, known, layer.kernel in learning_rates, order)
+
+
+def _products(
+    rows: Array,
+    more: Array | None,
+    units: tuple[Any, Any],
+    moves: bool,
+    order: Order,
+) -> Prepared:
     seen = hold(rows, order)  # a part of the inner gradients
-    moves = layer.kernel in learning_rates
-    given = rows @ kernel if units is None else jnp.asarray(units[0])
-    known = Prepared(given, rows @ seen.T if moves else None, None, None)
-    if query is None:
+    known = Prepared(units[0], rows @ seen.T if moves else None, None, None)
+    if more is None:
         return known
-    more = layer.inputs_fn(params, query.inputs)  # [query, width]
-    asked = more @ kernel if units is None else jnp.asarray(units[1])
-    return known._replace(asked=asked, cross=more @ seen.T if moves else None)
+    return known._replace(asked=units[1], cross=more @ seen.T if moves else None)
+
+
+def prepare_all(
+    layer: FixedDense,
+    params: Params,
+    learning_rates: Mapping[str, Any],
+    episodes: Episode,
+    order: Order,
+) -> Prepared:
+    """Returns the same of many tasks [tasks, ...].
+
+    The rows of all tasks are one matrix: mapped over tasks, the gradient of the product
+    would be taken from a transposed copy.
+    """
+    kernel = trees.flatten(params)[layer.kernel]
+    moves = layer.kernel in learning_rates
+
+    def rows_of(inputs: Array) -> jax.Array:
+        return jnp.asarray(layer.inputs_fn(params, inputs))
+
+    rows, more = (jax.vmap(rows_of)(part.inputs) for part in episodes)
+
+    def product(part: jax.Array) -> jax.Array:  # [tasks, samples, width]
+        flat = part.reshape(-1, part.shape[-1]) @ kernel
+        return flat.reshape(*part.shape[:-1], -1)
+
+    def one(rows: Array, more: Array, units: tuple[Any, Any]) -> Prepared:
+        return _products(rows, more, units, moves, order)
+
+    return jax.vmap(one)(rows, more, (product(rows), product(more)))
 
 
 def known_units(layer: FixedDense, params: Params, inputs: Array) -> jax.Array:

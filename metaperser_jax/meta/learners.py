@@ -5,7 +5,6 @@ over parameters and a batch; it knows neither audio nor the model. The construct
 need more of the model say so in their arguments.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
@@ -215,8 +214,9 @@ def maml(
             prepared = dual.join(learned, fixed)
             return task_loss(shared, read(episode), order, prepared)
 
-        prepare_fn = functools.partial(dual.prepare, layer, *meta_params, order=order)
-        prepared = jax.vmap(lambda task: prepare_fn(*read(task)))(episodes)
+        prepared = dual.prepare_all(
+            layer, *meta_params, jax.vmap(read)(episodes), order
+        )
         learned, fixed = dual.split_learned(layer, prepared)
         loss, per_task, infos = inner_loop.mean_over_tasks(
             one,
